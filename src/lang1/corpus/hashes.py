@@ -1,0 +1,14 @@
+"""Stable hashes: names for notes and patients that hold no text, and draws that do not depend on row order."""
+
+import hashlib
+
+
+def hash_id(value: str) -> str:
+    """32 hex digits of SHA-256: the name of a note's cleaned text, or of a patient, in a corpus manifest."""
+    return hashlib.sha256(value.encode("utf-8")).hexdigest()[:32]
+
+
+def hash_fraction(seed: int, value: str) -> float:
+    """A number in [0, 1) fixed by seed and value: adding a patient moves no other."""
+    digest = hashlib.sha256(f"{seed}:{value}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56

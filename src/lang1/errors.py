@@ -1,0 +1,28 @@
+"""The errors that a user can mend. Each ends as one line on stderr and exit code 2.
+
+    Exception
+      LangError
+        InputError    a file, folder, table, row or column is not what it should be
+          ConfigError a recipe or an override is not what it should be
+
+Anything else that escapes is our fault: a traceback and exit code 1. A message says what is wrong, where
+(file, row, column, config key) and what to do. It never holds note text.
+"""
+
+EXIT_DONE = 0
+EXIT_OUR_FAULT = 1
+EXIT_BAD_INPUT = 2
+EXIT_GAVE_UP = 3
+EXIT_STOPPED = 143
+
+
+class LangError(Exception):
+    """Base of the errors that are printed as one line."""
+
+
+class InputError(LangError):
+    """Input that cannot be used: what is wrong, where, and what to do."""
+
+
+class ConfigError(InputError):
+    """A recipe, an override or a combination of settings that cannot be used."""

@@ -1,0 +1,456 @@
+"""Run folders: manifests, atomic writes, locks, idempotent stages, progress lines.
+
+The only module that opens an output for writing. A file appears under a temporary name, is flushed to disk, then
+renamed; a folder is complete when its manifest.json is there, written last. One writer a folder: a lock names its
+owner, and a lock whose owner is dead (or from before the last boot) is taken over. What is left out: protection
+against two machines that share a folder over a network file system that does not honour O_EXCL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lang1 import __version__
+from lang1.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+MANIFEST = "manifest.json"
+STARTED = ".started.json"
+LOCK = ".lock"
+SCRATCH = ".scratch"
+FORMAT = 1
+_PACKAGES = ("numpy", "pyarrow", "duckdb", "dask", "tokenizers", "torch", "transformers", "scikit-learn", "xgboost-cpu")
+
+file_mode = 0o640
+"""mode of every file written; `set_file_mode` changes it from the configuration"""
+quiet = False
+"""true: no progress lines"""
+
+
+def set_file_mode(octal: str) -> None:
+    """Take the mode of written files from the configuration, such as "0640"."""
+    global file_mode
+    try:
+        file_mode = int(octal, 8)
+    except ValueError:
+        raise InputError(f"file_mode: {octal!r} is not an octal mode such as 0640") from None
+
+
+def set_quiet(value: bool) -> None:
+    """Silence progress lines."""
+    global quiet
+    quiet = value
+
+
+def say(message: str) -> None:
+    """One plain progress line on stderr. Never put note text into it."""
+    if not quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
+    """A temporary name beside `path` for a library that writes by name; renamed to `path` when the block ends.
+
+    Raises InputError when the disk refuses (full, read-only, no permission): the path, and what is free.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(file_mode if mode is None else mode)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
+    """A binary file that appears under `path`, whole, when the block ends."""
+    with atomic_path(path, mode) as temporary, temporary.open("wb") as sink:
+        yield sink
+        sink.flush()
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8 text, atomically."""
+    with atomic_write(path) as sink:
+        sink.write(text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with sorted keys (same value, same bytes), atomically. NaN is refused: use None."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """JSON from a file that an earlier stage wrote. Raises InputError when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run the stage that writes it") from None
+    except (OSError, ValueError):
+        raise InputError(f"{path}: not readable as JSON; delete its folder and run that stage again") from None
+
+
+@contextlib.contextmanager
+def parquet_writer(path: Path, schema: pa.Schema, mode: int | None = None) -> Iterator[pq.ParquetWriter]:
+    """A Parquet writer whose file appears whole when the block ends. Same tables in the same order, same bytes."""
+    import pyarrow.parquet as pq
+
+    with atomic_path(path, mode) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        yield writer
+
+
+def write_table(path: Path, table: pa.Table, mode: int | None = None) -> None:
+    """One Arrow table as one Parquet file, atomically."""
+    with parquet_writer(path, table.schema, mode) as writer:
+        writer.write_table(table)
+
+
+@contextlib.contextmanager
+def append_lines(path: Path) -> Iterator[Callable[[Any], None]]:
+    """A JSONL log that grows line by line and is flushed at each: for curves and events, not for results.
+
+    A reader drops a torn last line; a resumed stage rewrites the file up to its checkpoint first (`write_text`).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as sink:
+            path.chmod(file_mode)
+
+            def append(value: Any) -> None:
+                sink.write(json.dumps(value, sort_keys=True) + "\n")
+                sink.flush()
+
+            yield append
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The whole lines of a JSONL log; a torn last line is dropped."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def disk_error(path: Path, error: OSError) -> InputError:
+    """An operating-system fault while writing `path`, as one line."""
+    reason = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "no permission to write",
+        errno.EPERM: "no permission to write",
+        errno.ENOTDIR: "a file stands where a folder is needed",
+        errno.EEXIST: "a file stands where a folder is needed",
+    }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
+    free = ""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        with contextlib.suppress(OSError):
+            free = f" ({shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free)"
+    return InputError(f"{path}: cannot be written: {reason}{free}; choose another --out or make room")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+# --- locks -----------------------------------------------------------------------------------------------------
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` as its only writer. Raises InputError that names the owner when another run holds it."""
+    path = folder / LOCK
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot_id(), "since": time.strftime("%F %T")}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for attempt in range(2):
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)
+                break
+            except FileExistsError:
+                other = _lock_owner(path)
+                if attempt or (other is not None and _is_alive(other)):
+                    named = "another run" if other is None else (
+                        f"process {other.get('pid')} on {other.get('host')}, since {other.get('since')}")
+                    raise InputError(f"{folder}: in use by {named}; wait for it, or choose another --out") from None
+                path.unlink(missing_ok=True)
+        with os.fdopen(descriptor, "w") as sink:
+            json.dump(owner, sink)
+    except OSError as error:
+        raise disk_error(folder, error) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _lock_owner(path: Path) -> dict[str, Any] | None:
+    try:
+        owner = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return owner if isinstance(owner, dict) else None
+
+
+def _is_alive(owner: dict[str, Any]) -> bool:
+    if owner.get("host") != socket.gethostname():
+        return True  # cannot be seen from here: do not take it over
+    if owner.get("boot") != _boot_id():
+        return False
+    try:
+        os.kill(int(owner.get("pid", -1)), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+# --- stages ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Stage:
+    """What a stage's work sees: where to write, and what to tell the manifest."""
+
+    out: Path
+    counts: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def count(self, **counts: int) -> None:
+        """Rows in, out, left out by reason: whole numbers for the manifest."""
+        self.counts.update({key: int(value) for key, value in counts.items()})
+
+    def record(self, **facts: Any) -> None:
+        """Other facts for the manifest (JSON values, never note text)."""
+        self.facts.update(facts)
+
+    def scratch(self) -> Path:
+        """A folder for what a killed run may leave behind; removed when the stage ends."""
+        path = self.out / SCRATCH
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def run_stage(
+    out: Path,
+    name: str,
+    config: dict[str, Any],
+    seed: int,
+    inputs: dict[str, Path],
+    work: Callable[[Stage], None],
+    force: bool = False,
+) -> dict[str, Any]:
+    """Do `work` once: complete and unchanged, it is skipped; changed, it is refused unless `force`; killed, it resumes.
+
+    Returns the manifest. `inputs` are folders of earlier stages or files; the former are checked against the hashes
+    in their manifests. Raises InputError for a changed input, a foreign folder or a lock held by another run.
+    """
+    wanted = {"stage": name, "config": config, "seed": seed,
+              "inputs": {key: identify(path) for key, path in inputs.items()}}
+    with lock(out):
+        if force:
+            _clear(out)
+        elif (out / MANIFEST).exists():
+            manifest = read_json(out / MANIFEST)
+            _refuse_if_changed(out, manifest, wanted)
+            _check_files(out, manifest)
+            say(f"{name}: up to date ({out})")
+            return dict(manifest)
+        elif (out / STARTED).exists():
+            _refuse_if_changed(out, read_json(out / STARTED), wanted)
+            say(f"{name}: resuming ({out})")
+        elif any(p.name != LOCK for p in out.iterdir()):
+            raise InputError(f"{out}: holds files that no lang1 stage wrote; choose an empty folder")
+        for leftover in out.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        write_json(out / STARTED, wanted)
+        say(f"{name}: started ({out})")
+        started, clock = time.strftime("%FT%T"), time.monotonic()
+        stage = Stage(out)
+        work(stage)
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)
+        manifest = _manifest(stage, wanted, started, time.monotonic() - clock)
+        write_json(out / MANIFEST, manifest)
+        (out / STARTED).unlink(missing_ok=True)
+    say(f"{name}: done in {manifest['seconds']:.1f} s")
+    return manifest
+
+
+def _clear(out: Path) -> None:
+    if not ((out / MANIFEST).exists() or (out / STARTED).exists()) and any(p.name != LOCK for p in out.iterdir()):
+        raise InputError(f"{out}: holds files that no lang1 stage wrote; --force does not delete those")
+    for path in out.iterdir():
+        if path.name == LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def is_complete(folder: Path) -> bool:
+    """True when a stage ended here."""
+    return (folder / MANIFEST).exists()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a complete stage. Raises InputError when the folder is missing or unfinished."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; run the stage that writes it")
+    if not is_complete(folder):
+        raise InputError(f"{folder}: not complete (no {MANIFEST}); run the stage that writes it to its end")
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"{folder / MANIFEST}: format {manifest.get('format') if isinstance(manifest, dict) else '?'}"
+                         f" is not the {FORMAT} that this version reads")
+    return manifest
+
+
+def identify(path: Path) -> str:
+    """What an input is: a stage folder by its manifest, a foreign file or folder by its sizes and change times."""
+    if not path.exists():
+        raise InputError(f"{path}: not found")
+    if path.is_dir() and is_complete(path):
+        manifest = read_manifest(path)
+        _check_files(path, manifest)
+        return str(manifest["identity"])
+    if path.is_dir() and (path / STARTED).exists():
+        raise InputError(f"{path}: not complete; run the stage that writes it to its end")
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    facts = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return "files:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    for name, facts in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: missing, though {MANIFEST} lists it; run that stage again with --force")
+        if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
+            raise InputError(f"{path}: changed since its stage ended (hash differs); run that stage again with --force")
+
+
+def _refuse_if_changed(out: Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if before.get("stage") != wanted["stage"]:
+        raise InputError(f"{out}: belongs to the stage {before.get('stage')}, not {wanted['stage']}; "
+                         "choose another --out")
+    old, new = _flatten(before), _flatten(wanted)
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if changed:
+        shown = ", ".join(_describe(key, old, new) for key in changed[:6]) + (" ..." if len(changed) > 6 else "")
+        raise InputError(f"{out}: made with other settings or inputs ({shown}); choose another --out, "
+                         "or --force to make it again")
+
+
+def _describe(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+    if key.startswith("inputs."):
+        return f"{key} changed"
+    return f"{key.removeprefix('config.')}: {old.get(key)} -> {new.get(key)}"
+
+
+def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key in value.keys() & {"stage", "config", "seed", "inputs"} if not prefix else value.keys():
+        item = value[key]
+        if isinstance(item, dict) and item:
+            flat |= _flatten(item, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = item
+    return flat
+
+
+def _manifest(stage: Stage, wanted: dict[str, Any], started: str, seconds: float) -> dict[str, Any]:
+    files = {
+        str(p.relative_to(stage.out)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)}
+        for p in sorted(stage.out.rglob("*"))
+        if p.is_file() and not p.name.startswith(".") and p.name != MANIFEST
+    }
+    # A DuckDB file's bytes depend on the order in which its threads flush; what it holds is fixed by config and seed.
+    content = {name: facts["sha256"] for name, facts in files.items() if not name.endswith(".duckdb")}
+    identity = hashlib.sha256(json.dumps({**wanted, "files": content}, sort_keys=True).encode()).hexdigest()
+    return {
+        **wanted,
+        "format": FORMAT,
+        "identity": identity,
+        "counts": stage.counts,
+        "facts": stage.facts,
+        "files": files,
+        "versions": _versions(),
+        "git": _git_revision(),
+        "started": started,
+        "seconds": round(seconds, 3),
+        "peak_memory_mib": round(peak_memory_mib(), 1),
+    }
+
+
+def peak_memory_mib() -> float:
+    """Largest resident size of this process or of one of its ended children, MiB."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+
+
+def _versions() -> dict[str, str]:
+    versions = {"lang1": __version__, "python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _git_revision() -> str | None:
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+                              timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

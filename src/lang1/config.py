@@ -98,6 +98,8 @@ class TokenizeConfig:
     """note categories of the corpus version (NYU Notes+ has all three, 5.2.1)"""
     author_roles: tuple[str, ...] | None = None
     """author roles kept; null keeps all"""
+    leave_out_folds: tuple[Literal["val", "test"], ...] = ()
+    """patients of these folds stay out of the corpus: for records without dates, where no window keeps them unseen"""
     validation_fraction: float = 0.001
     """share of patients held out for validation (5.3: 0.1 %)"""
     web: str | None = None

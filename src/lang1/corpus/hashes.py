@@ -12,3 +12,9 @@ def hash_fraction(seed: int, value: str) -> float:
     """A number in [0, 1) fixed by seed and value: adding a patient moves no other."""
     digest = hashlib.sha256(f"{seed}:{value}".encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def patient_fold(seed: int, patient_id: str) -> str:
+    """train, val or test in 8:1:1 (5.2.2): the one assignment of a patient that every task and corpus shares."""
+    fraction = hash_fraction(seed, patient_id)
+    return "train" if fraction < 0.8 else "val" if fraction < 0.9 else "test"

@@ -1,1 +1,1 @@
-"""tasks"""
+"""Tasks: cohorts, labels, splits and prompts of ReMedE. Importing this room stays light."""

@@ -12,33 +12,50 @@ def _column(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -
     return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
 
 
-ROWS = pa.schema([
-    _column("task", pa.string(), "readmission, mortality, los, cci or denial.", nullable=False),
-    _column("row_id", pa.string(), "<task>-<encounter_id>: one row an encounter.", nullable=False),
-    _column("patient_id", pa.string(), "Whose row it is: the unit of splits and of resampling.", nullable=False),
-    _column("encounter_id", pa.string(), "The index stay (the first of merged transfers).", nullable=False),
-    _column("note_id", pa.string(), "The index note.", nullable=False),
-    _column("note_type", pa.string(), "H&P or discharge summary.", nullable=False),
-    _column("prediction_time", TIME, "Signing time of the index note; null where the source has no times."),
-    _column("text", pa.large_string(), "The cleaned note alone; the question is added by the prompt builder.",
-            nullable=False),
-    _column("label", pa.int32(), "Index of the true option.", nullable=False),
-    _column("split", pa.string(), "train, val, test, temporal_1 or temporal_2.", nullable=False),
-    _column("note_hash", pa.string(), "corpus.hashes.hash_id of the cleaned text.", nullable=False),
-    _column("age_band", pa.string(), "Age at admission: one of AGE_BANDS, or null."),
-    _column("sex", pa.string(), "From patients."),
-    _column("race", pa.string(), "From patients."),
-    _column("ethnicity", pa.string(), "From patients."),
-    _column("borough", pa.string(), "From patients."),
-    _column("is_child", pa.bool_(), "Younger than 18 at admission (Appendix K)."),
-    _column("author_role", pa.string(), "Of the index note: for the leakage audit, read by no prompt."),
-    _column("department", pa.string(), "Of the encounter: for strata, read by no prompt."),
-])
+ROWS = pa.schema(
+    [
+        _column("task", pa.string(), "readmission, mortality, los, cci or denial.", nullable=False),
+        _column("row_id", pa.string(), "<task>-<encounter_id>: one row an encounter.", nullable=False),
+        _column(
+            "patient_id",
+            pa.string(),
+            "Whose row it is: the unit of splits and of resampling.",
+            nullable=False,
+        ),
+        _column(
+            "encounter_id", pa.string(), "The index stay (the first of merged transfers).", nullable=False
+        ),
+        _column("note_id", pa.string(), "The index note.", nullable=False),
+        _column("note_type", pa.string(), "H&P or discharge summary.", nullable=False),
+        _column(
+            "prediction_time", TIME, "Signing time of the index note; null where the source has no times."
+        ),
+        _column(
+            "text",
+            pa.large_string(),
+            "The cleaned note alone; the question is added by the prompt builder.",
+            nullable=False,
+        ),
+        _column("label", pa.int32(), "Index of the true option.", nullable=False),
+        _column("split", pa.string(), "train, val, test, temporal_1 or temporal_2.", nullable=False),
+        _column("note_hash", pa.string(), "corpus.hashes.hash_id of the cleaned text.", nullable=False),
+        _column("age_band", pa.string(), "Age at admission: one of AGE_BANDS, or null."),
+        _column("sex", pa.string(), "From patients."),
+        _column("race", pa.string(), "From patients."),
+        _column("ethnicity", pa.string(), "From patients."),
+        _column("borough", pa.string(), "From patients."),
+        _column("is_child", pa.bool_(), "Younger than 18 at admission (Appendix K)."),
+        _column("author_role", pa.string(), "Of the index note: for the leakage audit, read by no prompt."),
+        _column("department", pa.string(), "Of the encounter: for strata, read by no prompt."),
+    ]
+)
 
-ATTRITION = pa.schema([
-    _column("task", pa.string(), "Task id.", nullable=False),
-    _column("step", pa.int32(), "Order of the rule.", nullable=False),
-    _column("rule", pa.string(), "What the rule asks.", nullable=False),
-    _column("left_out", pa.int64(), "Encounters that the rule left out.", nullable=False),
-    _column("remaining", pa.int64(), "Encounters after the rule.", nullable=False),
-])
+ATTRITION = pa.schema(
+    [
+        _column("task", pa.string(), "Task id.", nullable=False),
+        _column("step", pa.int32(), "Order of the rule.", nullable=False),
+        _column("rule", pa.string(), "What the rule asks.", nullable=False),
+        _column("left_out", pa.int64(), "Encounters that the rule left out.", nullable=False),
+        _column("remaining", pa.int64(), "Encounters after the rule.", nullable=False),
+    ]
+)

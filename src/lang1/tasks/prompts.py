@@ -1,0 +1,73 @@
+"""The one multiple-choice prompt: the note, `\\nQuestion: ...\\nA. ...\\nAnswer:`, answered by ` A`, ` B`, ...
+
+The wording stands in `prompt_sets/<set>/<task>.txt`, as it is rendered. `paper-verbatim` is Appendix H as
+printed. `recommended` differs in two places, where the paper contradicts itself: option D of the Charlson
+question is "score 5 to 7", as 5.2.2 bins it, and the note is named by its type, so that the denial question,
+asked of H&P notes, says "admission note". The options keep the order of Appendix H: A is no.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from lang1.config import TASK_IDS
+from lang1.errors import InputError
+
+LETTERS = ("A", "B", "C", "D", "E")
+OPTIONS_PER_TASK: dict[str, int] = {"readmission": 2, "mortality": 2, "los": 4, "cci": 5, "denial": 2}
+NOTE_TYPE_PER_TASK: dict[str, str] = {
+    "readmission": "discharge summary",
+    "mortality": "H&P",
+    "los": "H&P",
+    "cci": "H&P",
+    "denial": "H&P",
+}
+PROMPT_SETS = ("recommended", "paper-verbatim")
+_NOTE_NAMES = {"H&P": "admission note", "discharge summary": "discharge note"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its answer choices; the label of a row is an index into `options`."""
+
+    text: str
+    options: tuple[str, ...]
+
+
+@cache
+def question_for(task: str, note_type: str, prompt_set: str = "recommended") -> Question:
+    """The question that `task` asks of a note of this type. Raises InputError for names that are unknown here."""
+    if task not in TASK_IDS:
+        raise InputError(f"{task}: no such task; there are {', '.join(TASK_IDS)}")
+    if prompt_set not in PROMPT_SETS:
+        raise InputError(f"{prompt_set}: no such prompt set; there are {', '.join(PROMPT_SETS)}")
+    if note_type not in _NOTE_NAMES:
+        raise InputError(
+            f"{note_type}: no question is asked of this note type; there are {', '.join(_NOTE_NAMES)}"
+        )
+    file = files("lang1.tasks") / "prompt_sets" / prompt_set / f"{task}.txt"
+    return _parse(file.read_text(encoding="utf-8").replace("{note}", _NOTE_NAMES[note_type]))
+
+
+def render_question(question: Question) -> str:
+    """What follows the note: it starts with a newline and ends with `Answer:`, without a space."""
+    options = "".join(
+        f"\n{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)
+    )
+    return f"\nQuestion: {question.text}{options}\nAnswer:"
+
+
+def answer_for(label: int) -> str:
+    """The continuation that answers a prompt: ` A` for label 0."""
+    return f" {LETTERS[label]}"
+
+
+def _parse(rendered: str) -> Question:
+    """Read a prompt file back into its parts; rendering them gives the file again."""
+    first, *options = rendered.strip().split("\n")[:-1]
+    question = Question(first.removeprefix("Question: "), tuple(line.partition(". ")[2] for line in options))
+    if render_question(question).strip() != rendered.strip():
+        raise ValueError("a prompt file is Question:, the lettered options, Answer:")
+    return question

@@ -94,7 +94,11 @@ class TokenizeConfig:
     """first signed date of the corpus version; null: no bound"""
     end: date = date(2024, 1, 1)
     """the corpus ends before this date by signed time: the temporal_2 window must stay unseen"""
-    categories: tuple[Literal["hospital", "pathology", "radiology"], ...] = ("hospital", "pathology", "radiology")
+    categories: tuple[Literal["hospital", "pathology", "radiology"], ...] = (
+        "hospital",
+        "pathology",
+        "radiology",
+    )
     """note categories of the corpus version (NYU Notes+ has all three, 5.2.1)"""
     author_roles: tuple[str, ...] | None = None
     """author roles kept; null keeps all"""
@@ -186,8 +190,11 @@ class PretrainConfig:
             "micro_batch",
             f"a divisor of global_batch ({self.global_batch})",
         )
-        _require(bool(self.mix) and all(w >= 0 for w in self.mix.values()) and sum(self.mix.values()) > 0,
-                 "mix", "weights of 0 or more with a sum above 0")
+        _require(
+            bool(self.mix) and all(w >= 0 for w in self.mix.values()) and sum(self.mix.values()) > 0,
+            "mix",
+            "weights of 0 or more with a sum above 0",
+        )
 
     @property
     def grad_accum_steps(self) -> int:
@@ -222,7 +229,9 @@ class WindowsConfig:
     def __post_init__(self) -> None:
         """Windows follow each other in time, so that the future stays unseen."""
         _require(self.train.end <= self.temporal_1.start, "temporal_1.start", "at or after train.end")
-        _require(self.temporal_1.end <= self.temporal_2.start, "temporal_2.start", "at or after temporal_1.end")
+        _require(
+            self.temporal_1.end <= self.temporal_2.start, "temporal_2.start", "at or after temporal_1.end"
+        )
 
 
 @dataclass(frozen=True)
@@ -276,7 +285,14 @@ class FinetuneConfig:
     """random: the same architecture from fresh weights, the twin that shows what pretraining gave"""
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
-            lr=1e-4, min_lr=0.0, warmup_steps=0, beta1=0.9, beta2=0.999, eps=1e-5, weight_decay=0.02, clip=None
+            lr=1e-4,
+            min_lr=0.0,
+            warmup_steps=0,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-5,
+            weight_decay=0.02,
+            clip=None,
         )
     )
     batch_size: int = 64
@@ -309,7 +325,12 @@ class EvaluateConfig:
     """ReMedE: option probabilities, metrics with intervals, comparisons (5.5)."""
 
     tasks: tuple[TaskId, ...] = TASK_IDS
-    splits: tuple[Literal["val", "test", "temporal_1", "temporal_2"], ...] = ("val", "test", "temporal_1", "temporal_2")
+    splits: tuple[Literal["val", "test", "temporal_1", "temporal_2"], ...] = (
+        "val",
+        "test",
+        "temporal_1",
+        "temporal_2",
+    )
     headline_split: Literal["test", "temporal_1", "temporal_2"] = "temporal_2"
     """the split that comparisons and the report's first page speak of"""
     baselines: tuple[Baseline, ...] = ("tfidf+xgboost", "tfidf+logistic")
@@ -367,10 +388,16 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Names and modes that the file system can take."""
-        _require(bool(self.name) and "/" not in self.name and not self.name.startswith("."),
-                 "name", "a plain folder name")
-        _require(self.simulate is not None or self.extract.path is not None,
-                 "extract.path", "given when there is no simulate section: where are the records to come from?")
+        _require(
+            bool(self.name) and "/" not in self.name and not self.name.startswith("."),
+            "name",
+            "a plain folder name",
+        )
+        _require(
+            self.simulate is not None or self.extract.path is not None,
+            "extract.path",
+            "given when there is no simulate section: where are the records to come from?",
+        )
 
 
 def load_config(recipe: Path | None, overrides: list[str], section: str | None = None) -> RunConfig:
@@ -396,7 +423,9 @@ def load_config(recipe: Path | None, overrides: list[str], section: str | None =
         # a single stage reads the folders it is given; where records came from is not its business
         raw.setdefault("extract", {}).setdefault("path", "")
     try:
-        config = TypeAdapter(RunConfig).validate_python(raw)
+        config = TypeAdapter(RunConfig).validate_python(
+            _over_defaults(RunConfig(extract=ExtractConfig(path="")), raw)
+        )
     except ValidationError as error:
         problems += [_explain(e) for e in error.errors()]
         config = None
@@ -426,7 +455,9 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as a text file ({error.__class__.__name__})") from None
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise ConfigError(f"{path}: line {line}: not valid YAML ({getattr(error, 'problem', 'syntax error')})") from None
+        raise ConfigError(
+            f"{path}: line {line}: not valid YAML ({getattr(error, 'problem', 'syntax error')})"
+        ) from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -461,6 +492,20 @@ def _set(raw: dict[str, Any], path: list[str], value: Any, problems: list[str]) 
     node[path[-1]] = value
 
 
+def _over_defaults(default: Any, raw: Any) -> Any:
+    """A section that names one key keeps its section's own defaults for the others (finetuning's AdamW is not
+    pretraining's)."""
+    if not (is_dataclass(default) and isinstance(raw, dict)):
+        return raw
+    values = (
+        {f.name: getattr(default, f.name) for f in fields(default)}
+        if not isinstance(default, RunConfig)
+        else {}
+    )
+    merged = {key: _over_defaults(getattr(default, key, None), value) for key, value in raw.items()}
+    return values | merged
+
+
 def _explain(error: Any) -> str:
     where = [str(part) for part in error["loc"]]
     # a union (SimulateConfig | None) puts the class's name into the path; the user never wrote it
@@ -470,8 +515,14 @@ def _explain(error: Any) -> str:
         known = _known_keys()
         parent = ".".join(path[:-1])
         siblings = [k for k in known if k.rpartition(".")[0] == parent]
-        near = difflib.get_close_matches(name, siblings, 1, 0.5) or difflib.get_close_matches(name, known, 1, 0.6)
-        hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(k.split(".")[-1] for k in siblings)
+        near = difflib.get_close_matches(name, siblings, 1, 0.5) or difflib.get_close_matches(
+            name, known, 1, 0.6
+        )
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else "known here: " + ", ".join(k.split(".")[-1] for k in siblings)
+        )
         return f"{name}: unknown key; {hint}"
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if error["type"] == "value_error":

@@ -1,9 +1,11 @@
-"""The errors that a user can mend. Each ends as one line on stderr and exit code 2.
+"""The errors that a user can mend. Each ends as one line on stderr and, unless it says otherwise, exit code 2.
 
     Exception
       LangError
         InputError    a file, folder, table, row or column is not what it should be
           ConfigError a recipe or an override is not what it should be
+        TrainingGaveUp the loss is not finite, or spiked too often: exit code 3
+        Stopped       a signal ended a long stage after it saved: exit code 143
 
 Anything else that escapes is our fault: a traceback and exit code 1. A message says what is wrong, where
 (file, row, column, config key) and what to do. It never holds note text.
@@ -19,6 +21,8 @@ EXIT_STOPPED = 143
 class LangError(Exception):
     """Base of the errors that are printed as one line."""
 
+    exit_code = EXIT_BAD_INPUT
+
 
 class InputError(LangError):
     """Input that cannot be used: what is wrong, where, and what to do."""
@@ -26,3 +30,15 @@ class InputError(LangError):
 
 class ConfigError(InputError):
     """A recipe, an override or a combination of settings that cannot be used."""
+
+
+class TrainingGaveUp(LangError):
+    """Training cannot go on: the step, what was seen, and what to change."""
+
+    exit_code = EXIT_GAVE_UP
+
+
+class Stopped(LangError):
+    """A signal asked a stage to stop; it saved first, and the same command goes on."""
+
+    exit_code = EXIT_STOPPED

@@ -37,7 +37,17 @@ STARTED = ".started.json"
 LOCK = ".lock"
 SCRATCH = ".scratch"
 FORMAT = 1
-_PACKAGES = ("numpy", "pyarrow", "duckdb", "dask", "tokenizers", "torch", "transformers", "scikit-learn", "xgboost-cpu")
+_PACKAGES = (
+    "numpy",
+    "pyarrow",
+    "duckdb",
+    "dask",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "scikit-learn",
+    "xgboost-cpu",
+)
 
 file_mode = 0o640
 """mode of every file written; `set_file_mode` changes it from the configuration"""
@@ -117,7 +127,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run the stage that writes it") from None
     except (OSError, ValueError):
-        raise InputError(f"{path}: not readable as JSON; delete its folder and run that stage again") from None
+        raise InputError(
+            f"{path}: not readable as JSON; delete its folder and run that stage again"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -125,7 +137,10 @@ def parquet_writer(path: Path, schema: pa.Schema, mode: int | None = None) -> It
     """A Parquet writer whose file appears whole when the block ends. Same tables in the same order, same bytes."""
     import pyarrow.parquet as pq
 
-    with atomic_path(path, mode) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with (
+        atomic_path(path, mode) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
         yield writer
 
 
@@ -209,7 +224,12 @@ def _boot_id() -> str:
 def lock(folder: Path) -> Iterator[None]:
     """Hold `folder` as its only writer. Raises InputError that names the owner when another run holds it."""
     path = folder / LOCK
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot_id(), "since": time.strftime("%F %T")}
+    owner = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "boot": _boot_id(),
+        "since": time.strftime("%F %T"),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(2):
@@ -219,9 +239,16 @@ def lock(folder: Path) -> Iterator[None]:
             except FileExistsError:
                 other = _lock_owner(path)
                 if attempt or (other is not None and _is_alive(other)):
-                    named = "another run" if other is None else (
-                        f"process {other.get('pid')} on {other.get('host')}, since {other.get('since')}")
-                    raise InputError(f"{folder}: in use by {named}; wait for it, or choose another --out") from None
+                    named = (
+                        "another run"
+                        if other is None
+                        else (
+                            f"process {other.get('pid')} on {other.get('host')}, since {other.get('since')}"
+                        )
+                    )
+                    raise InputError(
+                        f"{folder}: in use by {named}; wait for it, or choose another --out"
+                    ) from None
                 path.unlink(missing_ok=True)
         with os.fdopen(descriptor, "w") as sink:
             json.dump(owner, sink)
@@ -291,31 +318,33 @@ def run_stage(
     work: Callable[[Stage], None],
     force: bool = False,
 ) -> dict[str, Any]:
-    """Do `work` once: complete and unchanged, it is skipped; changed, it is refused unless `force`; killed, it resumes.
+    """Do `work` once: complete and unchanged, it is skipped; killed, it resumes; changed or damaged, it is refused.
 
-    Returns the manifest. `inputs` are folders of earlier stages or files; the former are checked against the hashes
+    `force` replaces what was changed or damaged instead. Returns the manifest. `inputs` are folders of earlier stages or files; the former are checked against the hashes
     in their manifests. Raises InputError for a changed input, a foreign folder or a lock held by another run.
     """
-    wanted = {"stage": name, "config": config, "seed": seed,
-              "inputs": {key: identify(path) for key, path in inputs.items()}}
+    wanted = {
+        "stage": name,
+        "config": config,
+        "seed": seed,
+        "inputs": {key: identify(path) for key, path in inputs.items()},
+    }
     with lock(out):
-        if force:
+        try:
+            done = _unchanged(out, wanted)
+        except InputError:
+            if not force:
+                raise
             _clear(out)
-        elif (out / MANIFEST).exists():
-            manifest = read_json(out / MANIFEST)
-            _refuse_if_changed(out, manifest, wanted)
-            _check_files(out, manifest)
+            done = None
+        if done is not None:
             say(f"{name}: up to date ({out})")
-            return dict(manifest)
-        elif (out / STARTED).exists():
-            _refuse_if_changed(out, read_json(out / STARTED), wanted)
-            say(f"{name}: resuming ({out})")
-        elif any(p.name != LOCK for p in out.iterdir()):
-            raise InputError(f"{out}: holds files that no lang1 stage wrote; choose an empty folder")
+            return done
+        resumed = (out / STARTED).exists()
         for leftover in out.rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         write_json(out / STARTED, wanted)
-        say(f"{name}: started ({out})")
+        say(f"{name}: {'resuming' if resumed else 'started'} ({out})")
         started, clock = time.strftime("%FT%T"), time.monotonic()
         stage = Stage(out)
         work(stage)
@@ -327,8 +356,24 @@ def run_stage(
     return manifest
 
 
+def _unchanged(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest when the stage is complete and made from the same, None when it is still to be done."""
+    if (out / MANIFEST).exists():
+        manifest = read_manifest(out)
+        _refuse_if_changed(out, manifest, wanted)
+        _check_files(out, manifest)
+        return manifest
+    if (out / STARTED).exists():
+        _refuse_if_changed(out, read_json(out / STARTED), wanted)
+    elif any(p.name != LOCK for p in out.iterdir()):
+        raise InputError(f"{out}: holds files that no lang1 stage wrote; choose an empty folder")
+    return None
+
+
 def _clear(out: Path) -> None:
-    if not ((out / MANIFEST).exists() or (out / STARTED).exists()) and any(p.name != LOCK for p in out.iterdir()):
+    if not ((out / MANIFEST).exists() or (out / STARTED).exists()) and any(
+        p.name != LOCK for p in out.iterdir()
+    ):
         raise InputError(f"{out}: holds files that no lang1 stage wrote; --force does not delete those")
     for path in out.iterdir():
         if path.name == LOCK:
@@ -352,8 +397,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: not complete (no {MANIFEST}); run the stage that writes it to its end")
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"{folder / MANIFEST}: format {manifest.get('format') if isinstance(manifest, dict) else '?'}"
-                         f" is not the {FORMAT} that this version reads")
+        raise InputError(
+            f"{folder / MANIFEST}: format {manifest.get('format') if isinstance(manifest, dict) else '?'}"
+            f" is not the {FORMAT} that this version reads"
+        )
     return manifest
 
 
@@ -376,21 +423,30 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
     for name, facts in manifest["files"].items():
         path = folder / name
         if not path.is_file():
-            raise InputError(f"{path}: missing, though {MANIFEST} lists it; run that stage again with --force")
+            raise InputError(
+                f"{path}: missing, though {MANIFEST} lists it; run that stage again with --force"
+            )
         if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
-            raise InputError(f"{path}: changed since its stage ended (hash differs); run that stage again with --force")
+            raise InputError(
+                f"{path}: changed since its stage ended (hash differs); run that stage again with --force"
+            )
 
 
 def _refuse_if_changed(out: Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:
     if before.get("stage") != wanted["stage"]:
-        raise InputError(f"{out}: belongs to the stage {before.get('stage')}, not {wanted['stage']}; "
-                         "choose another --out")
+        raise InputError(
+            f"{out}: belongs to the stage {before.get('stage')}, not {wanted['stage']}; choose another --out"
+        )
     old, new = _flatten(before), _flatten(wanted)
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if changed:
-        shown = ", ".join(_describe(key, old, new) for key in changed[:6]) + (" ..." if len(changed) > 6 else "")
-        raise InputError(f"{out}: made with other settings or inputs ({shown}); choose another --out, "
-                         "or --force to make it again")
+        shown = ", ".join(_describe(key, old, new) for key in changed[:6]) + (
+            " ..." if len(changed) > 6 else ""
+        )
+        raise InputError(
+            f"{out}: made with other settings or inputs ({shown}); choose another --out, "
+            "or --force to make it again"
+        )
 
 
 def _describe(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -436,7 +492,10 @@ def _manifest(stage: Stage, wanted: dict[str, Any], started: str, seconds: float
 
 def peak_memory_mib() -> float:
     """Largest resident size of this process or of one of its ended children, MiB."""
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    return (
+        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        / 1024
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -449,8 +508,14 @@ def _versions() -> dict[str, str]:
 
 def _git_revision() -> str | None:
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
-                              timeout=5, check=False)
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

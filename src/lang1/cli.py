@@ -1,4 +1,4 @@
-"""Every command: parse, load the configuration, call one function, print. Nothing heavy is imported before it is needed.
+"""Every command: parse, load the configuration, call one function, print. Nothing heavy is imported early.
 
 Exit codes: 0 done, 1 a fault of ours, 2 bad input or configuration, 3 training gave up, 143 stopped by a signal.
 """
@@ -39,20 +39,14 @@ app = typer.Typer(
 
 Arguments = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[RECIPE] [KEY=VALUE]...", help="A YAML recipe, then dotted overrides.", show_default=False
-    ),
+    typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A YAML recipe, then dotted overrides.", show_default=False),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Seed; the recipe's when absent.", show_default=False)
-]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed; the recipe's when absent.", show_default=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress lines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what was made with other settings or inputs.")]
-PrintConfig = Annotated[
-    bool, typer.Option("--print-config", help="Show the resolved configuration and stop.")
-]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Show the resolved configuration and stop.")]
 
 
 def _folder(name: str, meaning: str) -> Any:
@@ -96,7 +90,7 @@ def run(
     force: Force = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Walk the whole way that RECIPE describes: warehouse to report. Complete stages are skipped, killed ones resume."""
+    """Walk the whole way of RECIPE, warehouse to report. Complete stages are skipped; killed ones resume."""
     if not arguments or "=" in arguments[0]:
         raise ConfigError("lang1 run RECIPE: name a recipe, such as recipes/demo.yaml")
     config = _configure(arguments, None, seed, quiet)
@@ -134,15 +128,11 @@ def simulate(
 @app.command()
 def extract(
     source: Annotated[str, typer.Argument(help="omop or sql.")],
-    path: Annotated[
-        Path, typer.Argument(help="The warehouse file, or the file or folder that your SQL reads.")
-    ],
+    path: Annotated[Path, typer.Argument(help="The warehouse file, or the file or folder that your SQL reads.")],
     out: Out,
     arguments: Arguments = None,
     sql: Annotated[Path | None, typer.Option("--sql", help="Folder of <table>.sql files.")] = None,
-    exclude_patients: Annotated[
-        Path | None, typer.Option("--exclude-patients", help="One patient_id a line.")
-    ] = None,
+    exclude_patients: Annotated[Path | None, typer.Option("--exclude-patients", help="One patient_id a line.")] = None,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -201,9 +191,7 @@ def tokenize(
         return
     from lang1.corpus import tokenize as tokenize_corpus
 
-    _show(
-        tokenize_corpus(config.tokenize, corpus=corpus, out=out, seed=config.seed, force=force), out, as_json
-    )
+    _show(tokenize_corpus(config.tokenize, corpus=corpus, out=out, seed=config.seed, force=force), out, as_json)
 
 
 @app.command()
@@ -224,9 +212,7 @@ def pretrain(
         return
     from lang1.training import pretrain as pretrain_model
 
-    _show(
-        pretrain_model(config.pretrain, tokens=tokens, out=out, seed=config.seed, force=force), out, as_json
-    )
+    _show(pretrain_model(config.pretrain, tokens=tokens, out=out, seed=config.seed, force=force), out, as_json)
 
 
 @app.command()
@@ -263,9 +249,7 @@ def tasks(
         return
     from lang1.tasks import build_tasks
 
-    manifest = build_tasks(
-        config.tasks, records=records, corpus=corpus, out=out, seed=config.seed, force=force
-    )
+    manifest = build_tasks(config.tasks, records=records, corpus=corpus, out=out, seed=config.seed, force=force)
     _show(manifest, out, as_json)
 
 
@@ -288,23 +272,17 @@ def finetune(
         return
     from lang1.training import finetune as finetune_model
 
-    manifest = finetune_model(
-        config.finetune, tasks=tasks, model=model, out=out, seed=config.seed, force=force
-    )
+    manifest = finetune_model(config.finetune, tasks=tasks, model=model, out=out, seed=config.seed, force=force)
     _show(manifest, out, as_json)
 
 
 @app.command()
 def evaluate(
     tasks: Annotated[Path, _folder("tasks", "Task rows from `lang1 tasks`.")],
-    model: Annotated[
-        list[str], typer.Option("--model", help="Hugging Face folder, or NAME=FOLDER; may be repeated.")
-    ],
+    model: Annotated[list[str], typer.Option("--model", help="Hugging Face folder, or NAME=FOLDER; may be repeated.")],
     out: Out,
     arguments: Arguments = None,
-    tokens: Annotated[
-        Path | None, _folder("tokens", "Token shards: what the model saw in pretraining.")
-    ] = None,
+    tokens: Annotated[Path | None, _folder("tokens", "Token shards: what the model saw in pretraining.")] = None,
     records: Annotated[Path | None, _folder("records", "Records, for the columns+xgboost baseline.")] = None,
     truth: Annotated[
         Path | None, _folder("truth", "truth.parquet of the simulated hospital: gives the ceiling.")
@@ -352,9 +330,7 @@ def _named_models(values: list[str]) -> dict[str, Path]:
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")],
     arguments: Arguments = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write; RUN/report when absent.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; RUN/report when absent.")] = None,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

@@ -229,9 +229,7 @@ class WindowsConfig:
     def __post_init__(self) -> None:
         """Windows follow each other in time, so that the future stays unseen."""
         _require(self.train.end <= self.temporal_1.start, "temporal_1.start", "at or after train.end")
-        _require(
-            self.temporal_1.end <= self.temporal_2.start, "temporal_2.start", "at or after temporal_1.end"
-        )
+        _require(self.temporal_1.end <= self.temporal_2.start, "temporal_2.start", "at or after temporal_1.end")
 
 
 @dataclass(frozen=True)
@@ -423,9 +421,7 @@ def load_config(recipe: Path | None, overrides: list[str], section: str | None =
         # a single stage reads the folders it is given; where records came from is not its business
         raw.setdefault("extract", {}).setdefault("path", "")
     try:
-        config = TypeAdapter(RunConfig).validate_python(
-            _over_defaults(RunConfig(extract=ExtractConfig(path="")), raw)
-        )
+        config = TypeAdapter(RunConfig).validate_python(_over_defaults(RunConfig(extract=ExtractConfig(path="")), raw))
     except ValidationError as error:
         problems += [_explain(e) for e in error.errors()]
         config = None
@@ -497,11 +493,7 @@ def _over_defaults(default: Any, raw: Any) -> Any:
     pretraining's)."""
     if not (is_dataclass(default) and isinstance(raw, dict)):
         return raw
-    values = (
-        {f.name: getattr(default, f.name) for f in fields(default)}
-        if not isinstance(default, RunConfig)
-        else {}
-    )
+    values = {f.name: getattr(default, f.name) for f in fields(default)} if not isinstance(default, RunConfig) else {}
     merged = {key: _over_defaults(getattr(default, key, None), value) for key, value in raw.items()}
     return values | merged
 
@@ -515,14 +507,8 @@ def _explain(error: Any) -> str:
         known = _known_keys()
         parent = ".".join(path[:-1])
         siblings = [k for k in known if k.rpartition(".")[0] == parent]
-        near = difflib.get_close_matches(name, siblings, 1, 0.5) or difflib.get_close_matches(
-            name, known, 1, 0.6
-        )
-        hint = (
-            f"did you mean {near[0]}?"
-            if near
-            else "known here: " + ", ".join(k.split(".")[-1] for k in siblings)
-        )
+        near = difflib.get_close_matches(name, siblings, 1, 0.5) or difflib.get_close_matches(name, known, 1, 0.6)
+        hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(k.split(".")[-1] for k in siblings)
         return f"{name}: unknown key; {hint}"
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if error["type"] == "value_error":

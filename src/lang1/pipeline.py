@@ -77,9 +77,7 @@ class Layout:
         return self.root / "report"
 
 
-def run(
-    config: RunConfig, root: Path, first: str | None = None, last: str | None = None, force: bool = False
-) -> Path:
+def run(config: RunConfig, root: Path, first: str | None = None, last: str | None = None, force: bool = False) -> Path:
     """Walk the stages from `first` to `last` (all when null) in `root`. Returns the run's folder.
 
     Raises ConfigError for an unknown stage, InputError for what a stage cannot use.
@@ -180,9 +178,7 @@ def _pretrain(config: RunConfig, at: Layout, force: bool) -> None:
 def _tasks(config: RunConfig, at: Layout, force: bool) -> None:
     from lang1.tasks import build_tasks
 
-    build_tasks(
-        config.tasks, records=at.records, corpus=at.corpus, out=at.tasks, seed=config.seed, force=force
-    )
+    build_tasks(config.tasks, records=at.records, corpus=at.corpus, out=at.tasks, seed=config.seed, force=force)
 
 
 def _finetune(config: RunConfig, at: Layout, force: bool) -> None:

@@ -127,9 +127,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run the stage that writes it") from None
     except (OSError, ValueError):
-        raise InputError(
-            f"{path}: not readable as JSON; delete its folder and run that stage again"
-        ) from None
+        raise InputError(f"{path}: not readable as JSON; delete its folder and run that stage again") from None
 
 
 @contextlib.contextmanager
@@ -242,13 +240,9 @@ def lock(folder: Path) -> Iterator[None]:
                     named = (
                         "another run"
                         if other is None
-                        else (
-                            f"process {other.get('pid')} on {other.get('host')}, since {other.get('since')}"
-                        )
+                        else (f"process {other.get('pid')} on {other.get('host')}, since {other.get('since')}")
                     )
-                    raise InputError(
-                        f"{folder}: in use by {named}; wait for it, or choose another --out"
-                    ) from None
+                    raise InputError(f"{folder}: in use by {named}; wait for it, or choose another --out") from None
                 path.unlink(missing_ok=True)
         with os.fdopen(descriptor, "w") as sink:
             json.dump(owner, sink)
@@ -320,7 +314,8 @@ def run_stage(
 ) -> dict[str, Any]:
     """Do `work` once: complete and unchanged, it is skipped; killed, it resumes; changed or damaged, it is refused.
 
-    `force` replaces what was changed or damaged instead. Returns the manifest. `inputs` are folders of earlier stages or files; the former are checked against the hashes
+    `force` replaces what was changed or damaged instead. Returns the manifest. `inputs` are folders of earlier
+    stages or files; the former are checked against the hashes
     in their manifests. Raises InputError for a changed input, a foreign folder or a lock held by another run.
     """
     wanted = {
@@ -371,9 +366,7 @@ def _unchanged(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _clear(out: Path) -> None:
-    if not ((out / MANIFEST).exists() or (out / STARTED).exists()) and any(
-        p.name != LOCK for p in out.iterdir()
-    ):
+    if not ((out / MANIFEST).exists() or (out / STARTED).exists()) and any(p.name != LOCK for p in out.iterdir()):
         raise InputError(f"{out}: holds files that no lang1 stage wrote; --force does not delete those")
     for path in out.iterdir():
         if path.name == LOCK:
@@ -423,13 +416,9 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
     for name, facts in manifest["files"].items():
         path = folder / name
         if not path.is_file():
-            raise InputError(
-                f"{path}: missing, though {MANIFEST} lists it; run that stage again with --force"
-            )
+            raise InputError(f"{path}: missing, though {MANIFEST} lists it; run that stage again with --force")
         if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
-            raise InputError(
-                f"{path}: changed since its stage ended (hash differs); run that stage again with --force"
-            )
+            raise InputError(f"{path}: changed since its stage ended (hash differs); run that stage again with --force")
 
 
 def _refuse_if_changed(out: Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -440,12 +429,9 @@ def _refuse_if_changed(out: Path, before: dict[str, Any], wanted: dict[str, Any]
     old, new = _flatten(before), _flatten(wanted)
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if changed:
-        shown = ", ".join(_describe(key, old, new) for key in changed[:6]) + (
-            " ..." if len(changed) > 6 else ""
-        )
+        shown = ", ".join(_describe(key, old, new) for key in changed[:6]) + (" ..." if len(changed) > 6 else "")
         raise InputError(
-            f"{out}: made with other settings or inputs ({shown}); choose another --out, "
-            "or --force to make it again"
+            f"{out}: made with other settings or inputs ({shown}); choose another --out, or --force to make it again"
         )
 
 
@@ -492,10 +478,7 @@ def _manifest(stage: Stage, wanted: dict[str, Any], started: str, seconds: float
 
 def peak_memory_mib() -> float:
     """Largest resident size of this process or of one of its ended children, MiB."""
-    return (
-        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        / 1024
-    )
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
 def _versions() -> dict[str, str]:

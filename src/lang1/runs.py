@@ -398,22 +398,35 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def identify(path: Path) -> str:
-    """What an input is: a stage folder by its manifest, a foreign file or folder by its sizes and change times."""
+    """What an input is: what a stage wrote by that stage's manifest, a foreign file or folder by its content.
+
+    Foreign input over 2 GiB (a warehouse) is known by sizes and change times instead: hashing it would cost minutes.
+    """
     if not path.exists():
         raise InputError(f"{path}: not found")
-    if path.is_dir() and is_complete(path):
-        manifest = read_manifest(path)
-        _check_files(path, manifest)
-        return str(manifest["identity"])
+    for folder in (path, *path.resolve().parents)[:4]:
+        if folder.is_dir() and is_complete(folder):
+            inside = "" if folder == path else path.resolve().relative_to(folder).as_posix()
+            manifest = read_manifest(folder)
+            if not inside or any(name == inside or name.startswith(inside + "/") for name in manifest["files"]):
+                _check_files(folder, manifest, inside)
+                return f"{manifest['identity']}{'/' if inside else ''}{inside}"
     if path.is_dir() and (path / STARTED).exists():
         raise InputError(f"{path}: not complete; run the stage that writes it to its end")
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    facts = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    sizes = {p: p.stat().st_size for p in files}
+    by_content = sum(sizes.values()) <= 2 * 2**30
+    facts = [
+        (p.relative_to(path).as_posix(), size, sha256_file(p) if by_content else p.stat().st_mtime_ns)
+        for p, size in sizes.items()
+    ]
     return "files:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+def _check_files(folder: Path, manifest: dict[str, Any], inside: str = "") -> None:
     for name, facts in manifest["files"].items():
+        if inside and name != inside and not name.startswith(inside + "/"):
+            continue
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path}: missing, though {MANIFEST} lists it; run that stage again with --force")

@@ -1,15 +1,16 @@
 """Run folders: manifests, atomic writes, locks, idempotent stages, progress lines.
 
 The only module that opens an output for writing. A file appears under a temporary name, is flushed to disk, then
-renamed; a folder is complete when its manifest.json is there, written last. One writer a folder: a lock names its
-owner, and a lock whose owner is dead (or from before the last boot) is taken over. What is left out: protection
-against two machines that share a folder over a network file system that does not honour O_EXCL.
+renamed; a folder is complete when its manifest.json is there, written last. One writer a folder: a lock that the
+kernel keeps, so that a dead owner holds nothing. What is left out: protection against two machines that share a folder
+over a network file system without POSIX locks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -56,12 +57,13 @@ quiet = False
 
 
 def set_file_mode(octal: str) -> None:
-    """Take the mode of written files from the configuration, such as "0640"."""
+    """Take the mode of written files from the configuration, such as "0640"; temporary files are no more open."""
     global file_mode
     try:
         file_mode = int(octal, 8)
     except ValueError:
         raise InputError(f"file_mode: {octal!r} is not an octal mode such as 0640") from None
+    os.umask(os.umask(0o077) | (0 if file_mode & 0o007 else 0o007))
 
 
 def set_quiet(value: bool) -> None:
@@ -211,41 +213,20 @@ def sha256_file(path: Path) -> str:
 # --- locks -----------------------------------------------------------------------------------------------------
 
 
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` as its only writer. Raises InputError that names the owner when another run holds it."""
+    """Hold `folder` as its only writer. Raises InputError that names the owner when another process holds it.
+
+    The kernel's record lock on the file .lock decides, so a killed owner holds nothing and its children inherit
+    nothing; the file's text only names the owner.
+    """
     path = folder / LOCK
-    owner = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "boot": _boot_id(),
-        "since": time.strftime("%F %T"),
-    }
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for attempt in range(2):
-            try:
-                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)
-                break
-            except FileExistsError:
-                other = _lock_owner(path)
-                if attempt or (other is not None and _is_alive(other)):
-                    named = (
-                        "another run"
-                        if other is None
-                        else (f"process {other.get('pid')} on {other.get('host')}, since {other.get('since')}")
-                    )
-                    raise InputError(f"{folder}: in use by {named}; wait for it, or choose another --out") from None
-                path.unlink(missing_ok=True)
-        with os.fdopen(descriptor, "w") as sink:
-            json.dump(owner, sink)
+        descriptor = _open_locked(folder, path)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, json.dumps(owner).encode())
     except OSError as error:
         raise disk_error(folder, error) from None
     try:
@@ -253,28 +234,32 @@ def lock(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def _lock_owner(path: Path) -> dict[str, Any] | None:
+def _open_locked(folder: Path, path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o640)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise
+            raise InputError(f"{folder}: in use by {_lock_owner(path)}; wait for it, or choose another --out") from None
+        # An owner that ended between our two calls took the file away: what we hold has no name any more.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def _lock_owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return owner if isinstance(owner, dict) else None
-
-
-def _is_alive(owner: dict[str, Any]) -> bool:
-    if owner.get("host") != socket.gethostname():
-        return True  # cannot be seen from here: do not take it over
-    if owner.get("boot") != _boot_id():
-        return False
-    try:
-        os.kill(int(owner.get("pid", -1)), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another run"  # it has just begun, or just ended
 
 
 # --- stages ----------------------------------------------------------------------------------------------------

@@ -22,9 +22,11 @@ TASK_IDS: tuple[TaskId, ...] = get_args(TaskId)
 STRICT = ConfigDict(extra="forbid")
 
 
-def _require(condition: bool, key: str, wanted: str) -> None:
-    if not condition:
-        raise ValueError(f"{key}: must be {wanted}")
+def _require(*rules: tuple[bool, str, str]) -> None:
+    """Raise with every rule (it holds, key, what is wanted) that is broken, a line each."""
+    broken = [f"{key}: must be {wanted}" for holds, key, wanted in rules if not holds]
+    if broken:
+        raise ValueError("\n".join(broken))
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ class SimulateConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no hospital."""
-        _require(self.encounters >= 1, "encounters", "at least 1")
-        _require(0.2 <= self.note_length <= 50, "note_length", "between 0.2 and 50")
+        _require(
+            (self.encounters >= 1, "encounters", "at least 1"),
+            (0.2 <= self.note_length <= 50, "note_length", "between 0.2 and 50"),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,14 @@ class CleanConfig:
     """address of a running Dask scheduler (tcp://...); null starts a local cluster"""
 
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """A partition holds at least a note."""
+        _require(
+            (self.min_words >= 0, "min_words", "0 or more"),
+            (self.partition_rows >= 1, "partition_rows", "at least 1"),
+            (self.workers >= 0, "workers", "0 or more"),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,8 +129,10 @@ class TokenizeConfig:
 
     def __post_init__(self) -> None:
         """Bounds that would make an unusable tokenizer or split."""
-        _require(self.vocab_size >= 300, "vocab_size", "at least 300 (256 bytes and the special tokens)")
-        _require(0 < self.validation_fraction < 0.5, "validation_fraction", "between 0 and 0.5")
+        _require(
+            (self.vocab_size >= 300, "vocab_size", "at least 300 (256 bytes and the special tokens)"),
+            (0 < self.validation_fraction < 0.5, "validation_fraction", "between 0 and 0.5"),
+        )
 
 
 @dataclass(frozen=True)
@@ -142,9 +156,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Signs that would train nothing."""
-        _require(self.lr > 0, "lr", "above 0")
-        _require(0 <= self.min_lr <= self.lr, "min_lr", "between 0 and lr")
-        _require(self.warmup_steps >= 0, "warmup_steps", "0 or more")
+        _require(
+            (self.lr > 0, "lr", "above 0"),
+            (0 <= self.min_lr <= self.lr, "min_lr", "between 0 and lr"),
+            (self.warmup_steps >= 0, "warmup_steps", "0 or more"),
+        )
 
 
 Preset = Literal["tiny", "100m", "1b", "7b"]
@@ -184,16 +200,18 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """The global batch is a whole number of micro-batches."""
-        _require(self.steps >= 1, "steps", "at least 1")
         _require(
-            self.micro_batch >= 1 and self.global_batch % self.micro_batch == 0,
-            "micro_batch",
-            f"a divisor of global_batch ({self.global_batch})",
-        )
-        _require(
-            bool(self.mix) and all(w >= 0 for w in self.mix.values()) and sum(self.mix.values()) > 0,
-            "mix",
-            "weights of 0 or more with a sum above 0",
+            (self.steps >= 1, "steps", "at least 1"),
+            (
+                self.micro_batch >= 1 and self.global_batch % self.micro_batch == 0,
+                "micro_batch",
+                f"a divisor of global_batch ({self.global_batch})",
+            ),
+            (
+                bool(self.mix) and all(w >= 0 for w in self.mix.values()) and sum(self.mix.values()) > 0,
+                "mix",
+                "weights of 0 or more with a sum above 0",
+            ),
         )
 
     @property
@@ -213,7 +231,9 @@ class Window:
 
     def __post_init__(self) -> None:
         """A window holds at least a day."""
-        _require(self.start < self.end, "end", f"after start ({self.start})")
+        _require(
+            (self.start < self.end, "end", f"after start ({self.start})"),
+        )
 
 
 @dataclass(frozen=True)
@@ -228,8 +248,10 @@ class WindowsConfig:
 
     def __post_init__(self) -> None:
         """Windows follow each other in time, so that the future stays unseen."""
-        _require(self.train.end <= self.temporal_1.start, "temporal_1.start", "at or after train.end")
-        _require(self.temporal_1.end <= self.temporal_2.start, "temporal_2.start", "at or after temporal_1.end")
+        _require(
+            (self.train.end <= self.temporal_1.start, "temporal_1.start", "at or after train.end"),
+            (self.temporal_1.end <= self.temporal_2.start, "temporal_2.start", "at or after temporal_1.end"),
+        )
 
 
 @dataclass(frozen=True)
@@ -271,6 +293,16 @@ class TasksConfig:
     """recommended: field.md section 5 rows 1 and 2; paper-verbatim: Appendix H as printed"""
 
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Horizons and shares that a cohort can have."""
+        _require(
+            (bool(self.tasks), "tasks", "at least one task"),
+            (0 < self.sequence_fraction < 1, "sequence_fraction", "between 0 and 1"),
+            (self.readmission_days >= 1, "readmission_days", "at least 1"),
+            (self.transfer_hours >= 0, "transfer_hours", "0 or more"),
+            (self.claims_follow_up_days >= 0, "claims_follow_up_days", "0 or more"),
+        )
 
 
 @dataclass(frozen=True)
@@ -314,6 +346,24 @@ class FinetuneConfig:
 
     __pydantic_config__ = STRICT
 
+    def __post_init__(self) -> None:
+        """Sizes that a training loop can walk."""
+        _require(
+            (bool(self.tasks), "tasks", "at least one task"),
+            *(
+                (getattr(self, name) >= 1, name, "at least 1")
+                for name in (
+                    "batch_size",
+                    "max_steps_per_task",
+                    "val_every",
+                    "val_rows",
+                    "patience_steps",
+                    "max_note_tokens",
+                )
+            ),
+            (self.threads >= 0, "threads", "0 or more"),
+        )
+
 
 Baseline = Literal["tfidf+xgboost", "tfidf+logistic", "columns+xgboost"]
 
@@ -346,6 +396,20 @@ class EvaluateConfig:
     """CPU threads of torch; 0: one a core"""
 
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Something to score, and enough resamples for an interval."""
+        _require(
+            (bool(self.tasks), "tasks", "at least one task"),
+            (bool(self.splits), "splits", "at least one split"),
+            *(
+                (getattr(self, name) >= 1, name, "at least 1")
+                for name in ("baseline_train_rows", "max_note_tokens", "batch_tokens")
+            ),
+            (self.max_rows is None or self.max_rows >= 1, "max_rows", "at least 1, or null for all"),
+            (self.bootstrap_resamples >= 20, "bootstrap_resamples", "at least 20: a 95 % interval needs tails"),
+            (self.threads >= 0, "threads", "0 or more"),
+        )
 
 
 @dataclass(frozen=True)
@@ -387,14 +451,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Names and modes that the file system can take."""
         _require(
-            bool(self.name) and "/" not in self.name and not self.name.startswith("."),
-            "name",
-            "a plain folder name",
-        )
-        _require(
-            self.simulate is not None or self.extract.path is not None,
-            "extract.path",
-            "given when there is no simulate section: where are the records to come from?",
+            (self.seed >= 0, "seed", "0 or more"),
+            (bool(self.name) and "/" not in self.name and not self.name.startswith("."), "name", "a plain folder name"),
+            (
+                self.simulate is not None or self.extract.path is not None,
+                "extract.path",
+                "given when there is no simulate section: where are the records to come from?",
+            ),
         )
 
 
@@ -423,7 +486,7 @@ def load_config(recipe: Path | None, overrides: list[str], section: str | None =
     try:
         config = TypeAdapter(RunConfig).validate_python(_over_defaults(RunConfig(extract=ExtractConfig(path="")), raw))
     except ValidationError as error:
-        problems += [_explain(e) for e in error.errors()]
+        problems += [line for e in error.errors() for line in _explain(e)]
         config = None
     if problems or config is None:
         where = f"{recipe}: " if recipe is not None else ""
@@ -444,7 +507,7 @@ def dump_yaml(config: Any) -> str:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such recipe; recipes/ holds the ones that come with lang1") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -452,13 +515,28 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
         raise ConfigError(
-            f"{path}: line {line}: not valid YAML ({getattr(error, 'problem', 'syntax error')})"
+            f"{path}: line {line}: not a valid recipe ({getattr(error, 'problem', None) or 'syntax error'})"
         ) from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of sections, found {type(loaded).__name__}")
     return loaded
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML whose keys are words that stand once in their section: PyYAML itself lets the last of two win, unsaid."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; a repeated key and a key that is no word are refused with their line."""
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            problem = "not a word" if not isinstance(key, str) else "given twice" if key in seen else None
+            if problem is not None:
+                raise yaml.MarkedYAMLError(problem=f"key {key}: {problem}", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
 
 
 def _scalar(text: str) -> Any:
@@ -491,6 +569,8 @@ def _set(raw: dict[str, Any], path: list[str], value: Any, problems: list[str]) 
 def _over_defaults(default: Any, raw: Any) -> Any:
     """A section that names one key keeps its section's own defaults for the others (finetuning's AdamW is not
     pretraining's)."""
+    if is_dataclass(default) and raw is None:
+        return default  # a section whose keys are all commented out
     if not (is_dataclass(default) and isinstance(raw, dict)):
         return raw
     values = {f.name: getattr(default, f.name) for f in fields(default)} if not isinstance(default, RunConfig) else {}
@@ -498,7 +578,7 @@ def _over_defaults(default: Any, raw: Any) -> Any:
     return values | merged
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any) -> list[str]:
     where = [str(part) for part in error["loc"]]
     # a union (SimulateConfig | None) puts the class's name into the path; the user never wrote it
     path = [part for part in where if not part.endswith("Config") and "[" not in part]
@@ -509,11 +589,12 @@ def _explain(error: Any) -> str:
         siblings = [k for k in known if k.rpartition(".")[0] == parent]
         near = difflib.get_close_matches(name, siblings, 1, 0.5) or difflib.get_close_matches(name, known, 1, 0.6)
         hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(k.split(".")[-1] for k in siblings)
-        return f"{name}: unknown key; {hint}"
+        return [f"{name}: unknown key; {hint}"]
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if error["type"] == "value_error":
-        return f"{name}.{message}" if name else message
-    return f"{name}: {message} (found {type(error.get('input')).__name__})"
+        return [f"{name}.{line}" if name else line for line in message.split("\n")]
+    quotes = "; write it in quotes" if error["type"] == "string_type" else ""
+    return [f"{name}: {message} (found {type(error.get('input')).__name__}){quotes}"]
 
 
 def _known_keys(cls: type = RunConfig, prefix: str = "") -> list[str]:

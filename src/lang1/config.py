@@ -545,7 +545,9 @@ def _scalar(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    if isinstance(value, str):
+    if isinstance(value, dict) and not text.lstrip().startswith("{"):
+        return text  # a title with a colon in it
+    if isinstance(value, str) and value == text:  # one in quotes stays text
         try:
             number = float(value)
         except ValueError:
@@ -586,9 +588,10 @@ def _explain(error: Any) -> list[str]:
     if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
         known = _known_keys()
         parent = ".".join(path[:-1])
-        siblings = [k for k in known if k.rpartition(".")[0] == parent]
-        near = difflib.get_close_matches(name, siblings, 1, 0.5) or difflib.get_close_matches(name, known, 1, 0.6)
-        hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(k.split(".")[-1] for k in siblings)
+        siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
+        near = [siblings[k] for k in difflib.get_close_matches(path[-1], siblings, 1)]
+        near = near or difflib.get_close_matches(name, known, 1, 0.8)
+        hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(siblings)
         return [f"{name}: unknown key; {hint}"]
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if error["type"] == "value_error":

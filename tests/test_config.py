@@ -1,0 +1,185 @@
+"""What a recipe may say, and what a user reads when it says something else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lang1.config import ExtractConfig, RunConfig, dump, dump_yaml, load_config
+from lang1.errors import EXIT_BAD_INPUT, ConfigError
+
+ROOT = Path(__file__).parents[1]
+Read = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def read_recipe(text: str = "simulate: {}", *overrides: str, section: str | None = None) -> RunConfig:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(text)
+        return load_config(recipe, list(overrides), section)
+
+    return read_recipe
+
+
+def fault(read: Read, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(text, *overrides)
+    assert "\n" not in str(caught.value)
+    return re.sub(r"^\S*recipe\.yaml: ", "", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("pretrain: {stpes: 3}", "pretrain.stpes: unknown key; did you mean pretrain.steps?"),
+        ("pretran: {steps: 3}", "pretran: unknown key; did you mean pretrain?"),
+        (
+            "finetune: {optimizer: {lrr: 1}}",
+            "finetune.optimizer.lrr: unknown key; did you mean finetune.optimizer.lr?",
+        ),
+        ("pretrain: {val_evry: 9}", "pretrain.val_evry: unknown key; did you mean pretrain.val_every?"),
+        ("simulate: {encuonters: 9}", "simulate.encuonters: unknown key; did you mean simulate.encounters?"),
+        ("report: {zzz: 1}", "report.zzz: unknown key; known here: title, example_prompts"),
+    ],
+)
+def test_unknown_key_is_answered_with_the_nearest(read: Read, text: str, told: str) -> None:
+    with_source = text if text.startswith("simulate") else "simulate: {}\n" + text
+    assert fault(read, with_source) == told
+
+
+def test_every_fault_is_told_at_once(read: Read) -> None:
+    recipe = """
+simulate: {encounters: 0}
+pretrain: {stpes: 3, preset: huge}
+finetune: {batch_size: 0, patience_steps: 0}
+tasks: {windows: {train: {start: 2021-01-01, end: 2020-01-01}}}
+"""
+    assert fault(read, recipe, "evaluate.batch_tokens=many", "nothing").split("; ") == [
+        "nothing: an override is written key=value, such as pretrain.steps=100",
+        "simulate.encounters: must be at least 1",
+        "pretrain.preset: should be 'tiny', '100m', '1b' or '7b' (found str)",
+        "pretrain.stpes: unknown key",
+        "did you mean pretrain.steps?",
+        "tasks.windows.train.end: must be after start (2021-01-01)",
+        "finetune.batch_size: must be at least 1",
+        "finetune.patience_steps: must be at least 1",
+        "evaluate.batch_tokens: should be a valid integer, unable to parse string as an integer (found str)",
+    ]
+
+
+def test_configuration_fault_is_bad_input() -> None:
+    assert ConfigError.exit_code == EXIT_BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("- a", "a recipe is a mapping of sections, found list"),
+        ("simulate: {", "line 1: not a valid recipe (expected the node content, but found '<stream end>')"),
+        ("simulate: {}\nseed: 1\nseed: 2", "line 3: not a valid recipe (key seed: given twice)"),
+        ("simulate: {}\nyes: 2", "line 2: not a valid recipe (key True: not a word)"),
+        (
+            "seed: 1",
+            "extract.path: must be given when there is no simulate section: where are the records to come from?",
+        ),
+        ("simulate: {}\nfile_mode: 0640", "file_mode: should be a valid string (found int); write it in quotes"),
+        ("simulate: {}\nname: a/b", "name: must be a plain folder name"),
+        ("simulate: {}\npretrain: 7", "pretrain: should be a dictionary or an instance of PretrainConfig (found int)"),
+    ],
+)
+def test_recipe_that_cannot_be_used_is_told_with_its_place(read: Read, text: str, told: str) -> None:
+    assert fault(read, text) == told
+
+
+def test_missing_and_unreadable_recipes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such recipe; recipes/ holds the ones that come with lang1"):
+        load_config(tmp_path / "none.yaml", [])
+    with pytest.raises(ConfigError, match="cannot be read as a text file"):
+        load_config(tmp_path, [])
+    (tmp_path / "weights.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read as a text file"):
+        load_config(tmp_path / "weights.yaml", [])
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("pretrain.optimizer.lr=3e-4", 3e-4),
+        ("pretrain.steps=1e3", 1000),
+        ("pretrain.mix={clinical: 1.0}", {"clinical": 1.0}),
+        ("pretrain.context_length=null", None),
+        ("tokenize.end=2023-07-01", date(2023, 7, 1)),
+        ("evaluate.splits=[test, temporal_2]", ("test", "temporal_2")),
+        ("extract.path=/data/a=b.duckdb", "/data/a=b.duckdb"),
+        ("random_twin=false", False),
+        ("report.title=A title: with a colon", "A title: with a colon"),
+        ("name='007'", "007"),
+    ],
+)
+def test_override_takes_the_place_of_a_default(read: Read, override: str, value: Any) -> None:
+    found: Any = read("simulate: {}", override)
+    for key in override.partition("=")[0].split("."):
+        found = getattr(found, key)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_override_wins_over_the_recipe_and_the_last_one_over_others(read: Read) -> None:
+    config = read("simulate: {}\npretrain: {steps: 5, micro_batch: 4}", "pretrain.steps=6", "pretrain.steps=7")
+    assert (config.pretrain.steps, config.pretrain.micro_batch) == (7, 4)
+
+
+def test_single_stage_reads_short_overrides_and_needs_no_source() -> None:
+    config = load_config(None, ["optimizer.lr=3e-4", "steps=9", "seed=4"], "pretrain")
+    assert (config.pretrain.optimizer.lr, config.pretrain.steps, config.seed) == (3e-4, 9, 4)
+
+
+def test_section_that_names_one_key_keeps_its_own_defaults(read: Read) -> None:
+    config = read("simulate: {}\nfinetune: {optimizer: {lr: 1e-3}}\ntasks: {denial_windows: {}}")
+    assert (config.finetune.optimizer.lr, config.finetune.optimizer.beta2) == (1e-3, 0.999)
+    assert config.pretrain.optimizer.beta2 == 0.95
+    assert config.tasks.denial_windows.train.start == date(2021, 5, 1)
+
+
+def test_section_whose_keys_are_all_commented_out_has_its_defaults(read: Read) -> None:
+    assert (
+        read("simulate: {}\npretrain:\n  # steps: 3\n").pretrain == RunConfig(extract=ExtractConfig(path="x")).pretrain
+    )
+
+
+def test_what_is_printed_reads_back_as_the_same_configuration(read: Read) -> None:
+    config = read(
+        "simulate: {encounters: 77}", "tokenize.end=2022-02-02", "pretrain.mix={clinical: 1}", "file_mode='0600'"
+    )
+    assert read(dump_yaml(config)) == config
+    assert yaml.safe_load(dump_yaml(config)) == dump(config)
+
+
+def test_configuration_cannot_be_changed_afterwards(read: Read) -> None:
+    with pytest.raises(FrozenInstanceError):
+        read().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipe_that_comes_with_lang1_is_valid_and_named_for_its_file(recipe: Path) -> None:
+    assert load_config(recipe, []).name == recipe.stem
+
+
+def test_gradient_accumulation_follows_from_the_batches(read: Read) -> None:
+    config = read("simulate: {}\npretrain: {global_batch: 96, micro_batch: 8}")
+    assert config.pretrain.grad_accum_steps == 12
+    told = fault(read, "simulate: {}\npretrain: {global_batch: 96, micro_batch: 7}")
+    assert told == "pretrain.micro_batch: must be a divisor of global_batch (96)"
+
+
+def test_windows_must_follow_each_other(read: Read) -> None:
+    told = fault(read, "simulate: {}\ntasks: {windows: {temporal_1: {start: 2020-01-01, end: 2020-06-01}}}")
+    assert told == "tasks.windows.temporal_1.start: must be at or after train.end"

@@ -1,1 +1,22 @@
-"""corpus"""
+"""From records to tokens: notes cleaned (5.1), a corpus version tokenised with web text beside it (5.2.1, 5.3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lang1.config import CleanConfig, TokenizeConfig
+
+
+def clean(cfg: CleanConfig, *, records: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+    """Clean every note of the records into `out` (docs/clean.md); returns the manifest."""
+    from lang1.corpus import cleaning
+
+    return cleaning.clean(cfg, records=records, out=out, seed=seed, force=force)
+
+
+def tokenize(cfg: TokenizeConfig, *, corpus: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+    """Write a corpus version and web text as shards of token ids (docs/tokenize.md); returns the manifest."""
+    from lang1.corpus import tokens
+
+    return tokens.tokenize(cfg, corpus=corpus, out=out, seed=seed, force=force)

@@ -1,0 +1,124 @@
+"""From a run's folders to `report.html`: collect, turn into what the page shows, render, write.
+
+The page is one file: style and figures inside, no script, nothing fetched. Times and versions come from the stages'
+manifests, never from the clock, so the same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lang1 import config, figures, runs
+from lang1.config import ReportConfig
+from lang1.report import curves, limits, plots, rows, sections, words
+from lang1.report.collect import RunData, collect, complete_folders
+from lang1.report.flow import WIDTH, draw_flow
+from lang1.report.verdicts import SAY, answer
+
+DECAY_SPLITS = ("test", "temporal_1", "temporal_2")
+
+
+def build_report(cfg: ReportConfig, *, run: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+    """Write `out/report.html` about the finished stages of `run`; return the manifest.
+
+    Raises InputError when `run` holds no finished stage or a file of one cannot be read.
+    """
+    folders = complete_folders(run)
+
+    def work(stage: runs.Stage) -> None:
+        data = collect(folders, run)
+        page = render(cfg, data)
+        runs.write_text(stage.out / "report.html", page)
+        stage.count(bytes=len(page.encode("utf-8")), stages=len(folders), results=len(data.results),
+                    comparisons=len(data.comparisons))
+
+    return runs.run_stage(out, "report", config.dump(cfg), seed, inputs=dict(folders), work=work, force=force)
+
+
+def render(cfg: ReportConfig, data: RunData) -> str:
+    """The whole page. Every text that comes from a file is escaped; only our own style and figures are not."""
+    environment = Environment(
+        loader=PackageLoader("lang1.report", "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )
+    environment.globals.update(w=words, look=figures.look, say=SAY, flow_width=WIDTH)
+    environment.filters["svg"] = Markup
+    style = (files("lang1.report") / "templates" / "report.css").read_text(encoding="utf-8")
+    page = environment.get_template("report.html").render(cfg=cfg, data=data, style=Markup(style), **_context(cfg, data))
+    return "\n".join(line.rstrip() for line in page.split("\n") if line.strip()) + "\n"
+
+
+def _context(cfg: ReportConfig, data: RunData) -> dict[str, Any]:
+    split = sections.headline_split(data)
+    models, table = sections.results_table(data, split)
+    seen = rows.read_seen(data, split)
+    return {
+        "split": split,
+        "split_meaning": sections.split_meaning(data, split),
+        "exploratory": sections.is_exploratory(data, split),
+        "simulated": sections.is_simulated(data),
+        "answer": answer(data.results, data.comparisons, split),
+        "tasks": sections.task_ids(data),
+        "skipped": sections.skipped_tasks(data),
+        "models": models,
+        "table": table,
+        "limits": limits.find_limits(data, split, seen),
+        "seen": seen,
+        "examples": rows.read_examples(cfg, data, split),
+        "example_refusal": rows.example_refusal(cfg, data),
+        **_cohort(data),
+        **_corpus(data),
+        **_figures(data, split),
+        **_making(data),
+    }
+
+
+def _cohort(data: RunData) -> dict[str, Any]:
+    statistics = sections.split_statistics(data)
+    return {
+        "flows": [draw_flow(task, data.attrition[task], statistics.get(task, {}))
+                  for task in sections.task_ids(data) if task in data.attrition],
+        "rates": sections.base_rates(data),
+    }
+
+
+def _corpus(data: RunData) -> dict[str, Any]:
+    return {
+        "sources": sections.sources_table(data),
+        "web": sections.web_text(data),
+        "clean_counts": [(key.replace("_", " "), words.count(value)) for key, value in data.counts("corpus").items()],
+        "pretraining": plots.pretraining_panels(data.pretraining),
+        "pretrain_config": data.config("checkpoints"),
+    }
+
+
+def _figures(data: RunData, split: str) -> dict[str, Any]:
+    present = [name for name in DECAY_SPLITS if any(row["split"] == name for row in data.results)]
+    names = [words.split(name) for name in present]
+    calibration = curves.calibration_curves(data, split)
+    return {
+        "auroc": plots.auroc_panels(data.results, split),
+        "decay": plots.decay_panels(data.results, present, names) if len(present) > 1 else [],
+        "decay_splits": present,
+        "calibration": plots.calibration_panels(calibration),
+        "calibration_curves": calibration,
+        "finetuning": plots.finetuning_panels(curves.finetuning_points(data), curves.finetuning_losses(data),
+                                              curves.best_steps(data)),
+        "finetuned_models": list(curves.finetuning_losses(data)),
+    }
+
+
+def _making(data: RunData) -> dict[str, Any]:
+    return {
+        "stages": sections.stage_rows(data),
+        "versions": sections.versions(data),
+        "revisions": sections.revisions(data),
+        "configs": [(words.STAGES[folder], json.dumps(manifest["config"], indent=1, sort_keys=True))
+                    for folder, manifest in data.manifests.items()],
+    }

@@ -1,0 +1,136 @@
+"""The few facts that the report reads from the rows themselves: what a model had seen before, what was cut, examples.
+
+Note text leaves this module in one case only: `read_examples`, when the recipe asks for it and the manifests prove
+that the notes were written by the simulated hospital.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lang1.config import ReportConfig
+from lang1.report import sections, verdicts
+from lang1.report.collect import RunData
+from lang1.tasks.prompts import LETTERS, question_for, render_question
+
+EXAMPLE_WORDS = (60, 170)
+"""an example's length: long enough to be a note, short enough to be read"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Rows of a task on a split, and how many of them a model had met before or did not see whole."""
+
+    model: str
+    task: str
+    rows: int
+    in_pretraining: int | None
+    in_finetuning: int | None
+    truncated: int | None
+
+
+def read_seen(data: RunData, split: str) -> list[Seen]:
+    """Counts from the score files of `split`; None where a model leaves the column empty."""
+    if not data.has("scores"):
+        return []
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    def total(column: Any) -> int | None:
+        return None if column.null_count == len(column) else int(pc.sum(column).as_py() or 0)
+
+    found = []
+    for path in sorted((data.run / "scores").glob(f"*/*/{split}.parquet")):
+        table = pq.read_table(path, columns=["model_id", "task", "truncated_tokens", "seen_in_pretraining",
+                                             "seen_in_finetuning"])
+        if len(table) == 0:
+            continue
+        found.append(Seen(
+            model=table["model_id"][0].as_py(),
+            task=table["task"][0].as_py(),
+            rows=len(table),
+            in_pretraining=total(table["seen_in_pretraining"]),
+            in_finetuning=total(table["seen_in_finetuning"]),
+            truncated=total(pc.greater(table["truncated_tokens"], 0)),
+        ))
+    return found
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt as the model reads it, the right answer, and what our model gave each option."""
+
+    task: str
+    note: str
+    question: str
+    label: int
+    answers: list[tuple[str, str, float | None]]
+
+
+def example_refusal(cfg: ReportConfig, data: RunData) -> str | None:
+    """Why no prompt may be shown, or None when it may. Real notes never stand in a report."""
+    if not cfg.example_prompts:
+        return "The recipe does not ask for examples (report.example_prompts)."
+    if not data.has("tasks"):
+        return "The stage tasks was not run."
+    if not sections.is_simulated(data) or not data.comes_from("tasks", "records"):
+        return ("Prompts are shown only when the manifests prove that every note was written by the simulated "
+                "hospital. Those of this run do not, so none is shown.")
+    return None
+
+
+def read_examples(cfg: ReportConfig, data: RunData, split: str) -> list[Example]:
+    """One short note a task, the first by row id; empty when `example_refusal` gives a reason."""
+    if example_refusal(cfg, data) is not None:
+        return []
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    examples = []
+    prompt_set = str(data.config("tasks").get("prompt_set", "recommended"))
+    for task in sections.task_ids(data):
+        path = data.run / "tasks" / task / f"{split}.parquet"
+        if not path.exists():
+            continue
+        table = pq.read_table(path, columns=["row_id", "text", "label", "note_type"]).sort_by("row_id")
+        length = pc.add(pc.count_substring(table["text"], " "), 1)
+        table = table.filter(pc.and_(pc.greater_equal(length, EXAMPLE_WORDS[0]),
+                                     pc.less_equal(length, EXAMPLE_WORDS[1])))
+        if len(table) == 0:
+            continue
+        row = table.slice(0, 1).to_pylist()[0]
+        question = question_for(task, row["note_type"], prompt_set)
+        given = _probabilities(data, task, split, row["row_id"], len(question.options))
+        examples.append(Example(
+            task=task,
+            note=row["text"],
+            question=render_question(question).strip("\n"),
+            label=int(row["label"]),
+            answers=[(LETTERS[k], option, given[k]) for k, option in enumerate(question.options)],
+        ))
+    return examples
+
+
+def _probabilities(data: RunData, task: str, split: str, row_id: str, options: int) -> list[float | None]:
+    """What our model answered on this row; None where it was not scored."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    subject = verdicts.find_subject(data.results)
+    for path in sorted((data.run / "scores").glob(f"*/{task}/{split}.parquet")) if data.has("scores") else ():
+        if subject is None or _model_of(path) != subject:
+            continue
+        table = pq.read_table(path, columns=["row_id", *(f"p_{k}" for k in range(options))])
+        found = table.filter(pc.equal(table["row_id"], row_id)).to_pylist()
+        if found:
+            return [found[0][f"p_{k}"] for k in range(options)]
+    return [None] * options
+
+
+def _model_of(path: Path) -> str | None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["model_id"])
+    return table["model_id"][0].as_py() if len(table) else None

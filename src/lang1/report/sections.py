@@ -1,0 +1,277 @@
+"""What each section of the page shows, as plain values: the template only lays them out.
+
+Every function reads `RunData` and returns values or None when the stage behind it was not run.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from lang1 import figures
+from lang1.config import TASK_IDS
+from lang1.report import words
+from lang1.report.collect import FOLDERS, RunData
+
+SPLITS = ("train", "val", "test", "temporal_1", "temporal_2")
+FEW_EVENTS = 50
+
+
+def is_simulated(data: RunData) -> bool:
+    """True when manifests prove that the records were drawn from this run's simulated hospital."""
+    return data.manifests.get("warehouse", {}).get("stage") == "simulate" and data.comes_from("records", "warehouse")
+
+
+def headline_split(data: RunData) -> str:
+    """The split that the first page speaks of: the configured one, or the latest that has results."""
+    present = {row["split"] for row in data.results}
+    wanted = data.config("scores").get("headline_split", "temporal_2")
+    if wanted in present or not present:
+        return str(wanted)
+    return next((name for name in reversed(SPLITS) if name in present), str(wanted))
+
+
+def split_dates(data: RunData, task: str, split: str) -> str:
+    """When the rows of a split were discharged, as the configuration of `tasks` says; empty without dates."""
+    settings = data.config("tasks")
+    if settings.get("split_by") != "time":
+        return ""
+    windows = settings.get("denial_windows" if task == "denial" else "windows", {})
+    window = windows.get("train" if split in ("train", "val", "test") else split)
+    return f"{window['start']} to before {window['end']}" if window else ""
+
+
+def split_meaning(data: RunData, split: str) -> str:
+    """What the headline split is, in a reader's words."""
+    by = data.config("tasks").get("split_by")
+    if by == "sequence" and split.startswith("temporal"):
+        return "the last stays by the order of the records (exploratory: the source has no dates)"
+    if by in ("patient", "sequence"):
+        return "patients whom no model was trained on (the source has no dates)"
+    tasks = [task for task in task_ids(data) if task not in skipped_tasks(data)]
+    dates = list(dict.fromkeys(split_dates(data, task, split) for task in tasks))
+    when = f", discharged from {dates[0]}" if len(dates) == 1 and dates[0] else ""
+    if split.startswith("temporal"):
+        return f"stays from a later time than any model was trained on{when}"
+    return f"patients whom no model was trained on{when}"
+
+
+def is_exploratory(data: RunData, split: str) -> bool:
+    """True for a split made by the order of records without dates."""
+    return data.config("tasks").get("split_by") == "sequence" and split.startswith("temporal")
+
+
+def task_ids(data: RunData) -> list[str]:
+    """Every task that the run speaks of, in the paper's order."""
+    seen = set(data.attrition) | set(data.statistics) | {row["task"] for row in data.results} | set(skipped_tasks(data))
+    return [task for task in TASK_IDS if task in seen] + sorted(seen - set(TASK_IDS))
+
+
+def skipped_tasks(data: RunData) -> dict[str, str]:
+    """Tasks that could not be made, with the reason that the stage recorded."""
+    skipped: dict[str, str] = dict(data.facts("tasks").get("skipped", {}))
+    return skipped
+
+
+def split_statistics(data: RunData) -> dict[str, dict[str, dict[str, Any]]]:
+    """Per task and split: rows, patients, label counts as a list, words."""
+    return {task: {split: found[split] for split in SPLITS if split in found}
+            for task, found in data.statistics.items() if isinstance(found, dict) and task not in skipped_tasks(data)}
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """One row of the compact table: a task, what was measured on, and a cell a model."""
+
+    task: str
+    metric: str
+    n: int | None
+    events: str
+    ceiling: float | None
+    cells: dict[str, dict[str, Any]]
+    best: str | None
+
+
+def results_table(data: RunData, split: str) -> tuple[list[str], list[TaskResults]]:
+    """The models in their order, and a row a task with results on `split`."""
+    here = [row for row in data.results if row["split"] == split]
+    table = []
+    for task in task_ids(data):
+        cells = {row["model"]: row for row in here if row["task"] == task}
+        if not cells:
+            continue
+        valued = {model: row["value"] for model, row in cells.items() if row.get("value") is not None}
+        first = next(iter(cells.values()))
+        table.append(TaskResults(
+            task=task,
+            metric="macro one-versus-rest AUROC" if first["metric"] == "auroc_ovr_macro" else "AUROC",
+            n=first.get("n"),
+            events=events_text(task, first.get("events")),
+            ceiling=next((row["ceiling"] for row in cells.values() if row.get("ceiling") is not None), None),
+            cells=cells,
+            best=max(valued, key=lambda model: valued[model]) if valued else None,
+        ))
+    return figures.order_models({row["model"] for row in here}), table
+
+
+def event_counts(events: Any) -> list[int]:
+    """Events by class as a list; a single number is the positives of a binary task."""
+    if isinstance(events, dict):
+        return [int(events[key]) for key in sorted(events, key=int)]
+    if isinstance(events, list):
+        return [int(value) for value in events]
+    return [] if events is None else [int(events)]
+
+
+def events_text(task: str, events: Any) -> str:
+    """270 readmitted within 30 days; or the counts of every class of a task with more than two."""
+    counts = event_counts(events)
+    if len(counts) <= 2:
+        return f"{words.count(counts[-1])} {words.option(task, 1)}" if counts else ""
+    return " / ".join(words.count(value) for value in counts) + " by class"
+
+
+@dataclass(frozen=True)
+class RateTable:
+    """Base rates of a task: a row an option, a cell a split, with the paper's beside."""
+
+    task: str
+    table: str | None
+    splits: list[str]
+    dates: dict[str, str]
+    counts: dict[str, tuple[int | None, int | None]]
+    rows: list[tuple[str, dict[str, tuple[float | None, float | None]]]]
+
+
+def base_rates(data: RunData) -> list[RateTable]:
+    """Our label shares by split beside the paper's Appendix B."""
+    paper, notes = _paper_rates(), _paper_counts()
+    tables = []
+    for task in task_ids(data):
+        found = split_statistics(data).get(task)
+        if not found:
+            continue
+        options = max(len(label_counts(f)) for f in found.values())
+        rows = []
+        for index in range(options):
+            cells = {}
+            for split, facts in found.items():
+                labels = label_counts(facts)
+                total = sum(labels)
+                ours = labels[index] / total if total and index < len(labels) else None
+                cells[split] = (ours, paper.get((task, index, split), (None, None))[1])
+            rows.append((words.option(task, index, question_options(data, task)), cells))
+        tables.append(RateTable(
+            task=task,
+            table=next((table for (name, _, _), (table, _) in paper.items() if name == task), None),
+            splits=list(found),
+            dates={split: split_dates(data, task, split) for split in found},
+            counts={split: (int(facts["rows"]), notes.get((task, split))) for split, facts in found.items()},
+            rows=rows,
+        ))
+    return tables
+
+
+def label_counts(facts: dict[str, Any]) -> list[int]:
+    """Label counts of a split as a list, whether written as a list or by option index."""
+    labels = facts.get("labels", [])
+    if isinstance(labels, dict):
+        return [int(labels.get(str(k), 0)) for k in range(1 + max((int(key) for key in labels), default=-1))]
+    return [int(value) for value in labels]
+
+
+def question_options(data: RunData, task: str) -> list[str] | None:
+    """The options of a task's question as used."""
+    found = data.questions.get(task)
+    return list(found["options"]) if isinstance(found, dict) and "options" in found else None
+
+
+def _paper_rates() -> dict[tuple[str, int, str], tuple[str, float]]:
+    return {(row["task"], int(row["option"]), row["split"]): (row["table"], float(row["share"]))
+            for row in _paper_file("base_rates.csv")}
+
+
+def _paper_counts() -> dict[tuple[str, str], int]:
+    return {(row["task"], row["split"]): int(row["notes"]) for row in _paper_file("note_counts.csv")}
+
+
+def _paper_file(name: str) -> list[dict[str, str]]:
+    text = (files("lang1.report") / "paper" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """Tokens of one source and split."""
+
+    source: str
+    split: str
+    documents: int | None
+    patients: int | None
+    words: int | None
+    tokens: int | None
+
+
+def sources_table(data: RunData) -> list[SourceRow]:
+    """What the token shards hold, by source and split."""
+    rows = []
+    for source, splits in data.tokens_index.get("sources", {}).items():
+        for split, facts in splits.items():
+            rows.append(SourceRow(source, split, *(facts.get(k) for k in ("documents", "patients", "words", "tokens"))))
+    return rows
+
+
+def web_text(data: RunData) -> str | None:
+    """Whether web text was in the mix, and why not."""
+    web = data.tokens_index.get("web")
+    if not isinstance(web, dict):
+        return None
+    if web.get("used"):
+        return "Web text was part of the corpus." + (f" {_sentence(web['why'])}" if web.get("why") else "")
+    return f"No web text was used: the mix is clinical only. {_sentence(web.get('why') or 'no reason was recorded')}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip().rstrip(".")
+    return text[:1].upper() + text[1:] + "."
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage as its manifest tells it."""
+
+    name: str
+    folder: str
+    started: str
+    seconds: float | None
+    peak_memory_mib: float | None
+    seed: int | None
+    counts: list[tuple[str, str]]
+
+
+def stage_rows(data: RunData) -> list[StageRow]:
+    """Every stage of the way, in order; one that was not run has no times."""
+    rows = []
+    for folder in FOLDERS:
+        manifest = data.manifests.get(folder, {})
+        counts = [(key.replace("_", " "), words.count(value)) for key, value in manifest.get("counts", {}).items()]
+        rows.append(StageRow(words.STAGES[folder], folder, manifest.get("started", "").replace("T", " "),
+                             manifest.get("seconds"), manifest.get("peak_memory_mib"), manifest.get("seed"), counts))
+    return rows
+
+
+def versions(data: RunData) -> list[tuple[str, str]]:
+    """Package versions over all stages; two stages that differ show both."""
+    seen: dict[str, list[str]] = {}
+    for manifest in data.manifests.values():
+        for package, version in manifest.get("versions", {}).items():
+            if version not in seen.setdefault(package, []):
+                seen[package].append(version)
+    return [(package, ", ".join(found)) for package, found in seen.items()]
+
+
+def revisions(data: RunData) -> list[str]:
+    """Git revisions of the code that ran, oldest stage first."""
+    return list(dict.fromkeys(str(m["git"])[:12] for m in data.manifests.values() if m.get("git")))

@@ -1,1 +1,16 @@
-"""ehr"""
+"""The EHR room: a warehouse or files -> canonical records (docs/extract.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lang1.config import ExtractConfig
+
+
+def extract(cfg: ExtractConfig, *, source: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+    """Write the canonical records of `source` to `out`; returns the manifest. See lang1.ehr.extraction."""
+    from lang1.ehr.extraction import extract as work
+
+    return work(cfg, source=source, out=out, seed=seed, force=force)

@@ -1,0 +1,161 @@
+"""`lang1 extract`: a source's rows, checked, as canonical Parquet.
+
+    view of a query --typed, ruled, sorted in DuckDB--> Arrow batches --> records/<table>/part-*.parquet
+                                                                     \\-> records/rejects/<table>.parquet
+
+Sorted by id, cut into parts and row groups of fixed size: the same rows give the same bytes whatever the threads.
+The price is one sort a table, which DuckDB spills to disk beyond its memory limit; the gain is that a duplicate id
+is the neighbour of its first row and that later stages read ids in order. No table is ever whole in memory.
+Rows in = kept + rejected + excluded, counted by a query of its own and compared.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lang1 import config, runs
+from lang1.config import ExtractConfig
+from lang1.ehr.queries import Query, query_error, read_queries, relation_name
+from lang1.ehr.rules import IDS, checked, quoted
+from lang1.ehr.schema import FEATURES, TABLES
+from lang1.ehr.sources import Source, open_source, resolve
+from lang1.ehr.writing import REJECTS, Parts, Tally, write_checked
+from lang1.errors import InputError
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def extract(cfg: ExtractConfig, *, source: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+    """Write canonical records of `source` to `out`; returns the manifest.
+
+    Raises InputError for a source, SQL file or exclusion list that cannot be used, and for an empty cohort;
+    nothing is left behind then.
+    """
+    queries = read_queries(cfg)
+    inputs = {"source": resolve(source)}
+    if cfg.exclude_patients is not None:
+        inputs["exclude_patients"] = Path(cfg.exclude_patients)
+    # an edited query is another extraction, though the folder's name is the same
+    settings = config.dump(cfg) | {"sql": {table: query.sha256 for table, query in queries.items()}}
+
+    def work(stage: runs.Stage) -> None:
+        try:
+            _extract(cfg, inputs, queries, stage)
+        except InputError:
+            _discard(stage.out)
+            raise
+
+    return runs.run_stage(out, "extract", settings, seed, inputs, work, force)
+
+
+def _discard(out: Path) -> None:
+    """Leave an empty folder: with another source or mended SQL the same command then starts afresh."""
+    for path in out.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != runs.LOCK:
+            path.unlink(missing_ok=True)
+
+
+def _extract(cfg: ExtractConfig, inputs: dict[str, Path], queries: dict[str, Query], stage: runs.Stage) -> None:
+    import duckdb
+
+    for name in (*TABLES, *FEATURES, REJECTS):  # what a killed run left
+        shutil.rmtree(stage.out / name, ignore_errors=True)
+    with open_source(cfg.source, inputs["source"], queries, stage.scratch()) as source:
+        excluded = _read_exclusions(inputs.get("exclude_patients"))
+        _prepare(source.con, excluded)
+        rejected: dict[str, dict[str, int]] = {}
+        for table in (*TABLES, *FEATURES):
+            if table not in source.types:
+                _write_absent(stage, table, source)
+                continue
+            try:
+                tally = _extract_table(source, table, queries[table], stage)
+            except duckdb.Error as error:
+                fault = query_error(error, f"{inputs['source']} ({queries[table].name})")
+                raise fault from None
+            rejected[table] = dict(sorted(tally.rejected.items()))
+        stage.count(excluded_patient_ids=len(excluded))
+        stage.record(source=cfg.source, absent_tables=source.absent, rejects=rejected, **source.facts)
+        _refuse_empty(source.con, inputs["source"], stage)
+
+
+def _read_exclusions(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a text file ({error.__class__.__name__}); "
+                         "extract.exclude_patients holds one patient_id a line") from None
+    return sorted({line.strip() for line in lines if line.strip()})
+
+
+def _prepare(con: duckdb.DuckDBPyConnection, excluded: list[str]) -> None:
+    """Small tables of ids that the rules join; later ones are filled as their table is written."""
+    con.execute("CREATE TEMP TABLE excluded_patients AS SELECT unnest(?::VARCHAR[]) AS patient_id", [excluded])
+    con.execute("CREATE TEMP TABLE excluded_encounters (encounter_id VARCHAR)")
+    con.execute("CREATE TEMP TABLE kept_patients (patient_id VARCHAR, birth_date DATE)")
+    con.execute("CREATE TEMP TABLE kept_encounters (encounter_id VARCHAR, patient_id VARCHAR, encounter_class VARCHAR)")
+    if excluded:
+        con.execute(
+            "INSERT INTO excluded_encounters SELECT DISTINCT CAST(i.encounter_id AS VARCHAR) "
+            f"FROM {relation_name('encounters')} AS i "
+            "JOIN excluded_patients AS x ON x.patient_id = CAST(i.patient_id AS VARCHAR) WHERE i.encounter_id IS NOT NULL"
+        )
+
+
+def _extract_table(source: Source, table: str, query: Query, stage: runs.Stage) -> Tally:
+    view, key = relation_name(table), IDS[table]
+    distinct = f"count(DISTINCT CAST({quoted(key)} AS VARCHAR))" if key else "0"
+    [(rows_in, ids)] = source.con.execute(f"SELECT count(*), {distinct} FROM {view}").fetchall()
+    plan = checked(table, source.types[table], query.name, ordered_by_all=ids != rows_in)
+    tally = write_checked(source.con, plan, stage.out)
+    if rows_in != tally.kept + tally.excluded + sum(tally.rejected.values()):
+        raise RuntimeError(f"{table}: {rows_in} rows in, {tally.kept} kept, {tally.excluded} excluded, "
+                           f"{sum(tally.rejected.values())} rejected: they do not add up")
+    _remember_ids(source.con, table, stage.out)
+    rejected = sum(tally.rejected.values())
+    stage.count(**{f"{table}_in": rows_in, f"{table}_kept": tally.kept, f"{table}_rejected": rejected,
+                   f"{table}_excluded": tally.excluded})
+    if table == "notes":
+        stage.count(notes_with_text=tally.with_text)
+    runs.say(f"extract: {table}: {rows_in:,} rows, {tally.kept:,} kept, {rejected:,} rejected, {tally.excluded:,} excluded")
+    return tally
+
+
+def _remember_ids(con: duckdb.DuckDBPyConnection, table: str, out: Path) -> None:
+    columns = {"patients": "patient_id, birth_date", "encounters": "encounter_id, patient_id, encounter_class"}.get(table)
+    if columns is not None:
+        files = [str(path).replace("[", "[[]") for path in sorted((out / table).glob("part-*.parquet"))]
+        con.execute(f"INSERT INTO kept_{table} SELECT {columns} FROM read_parquet(?)", [files])
+
+
+def _write_absent(stage: runs.Stage, table: str, source: Source) -> None:
+    """A canonical table that the source lacks is written without rows, so that readers need no special case."""
+    if table in FEATURES:
+        return
+    if table not in source.absent:
+        source.absent.append(table)
+    with Parts(stage.out / table, TABLES[table], table):
+        pass
+    stage.count(**{f"{table}_in": 0, f"{table}_kept": 0, f"{table}_rejected": 0, f"{table}_excluded": 0})
+    runs.say(f"extract: {table}: the source has none")
+
+
+def _refuse_empty(con: duckdb.DuckDBPyConnection, path: Path, stage: runs.Stage) -> None:
+    [(inpatient,)] = con.execute("SELECT count(*) FROM kept_encounters WHERE encounter_class = 'inpatient'").fetchall()
+    stage.count(inpatient_encounters=inpatient)
+    if inpatient == 0:
+        raise InputError(f"{path}: no inpatient encounter among {stage.counts['encounters_in']:,} encounters "
+                         f"({stage.counts['encounters_rejected']:,} rejected, {stage.counts['encounters_excluded']:,} "
+                         "excluded); see encounter_class in encounters.sql")
+    if stage.counts["notes_kept"] == 0:
+        raise InputError(f"{path}: no notes ({stage.counts['notes_in']:,} rows, {stage.counts['notes_rejected']:,} "
+                         f"rejected, {stage.counts['notes_excluded']:,} excluded); there is nothing to learn from")
+    if stage.counts["notes_with_text"] == 0:
+        raise InputError(f"{path}: the text of all {stage.counts['notes_kept']:,} notes is null; see notes.sql")

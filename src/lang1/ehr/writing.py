@@ -1,0 +1,150 @@
+"""Sorted, checked rows to Parquet parts and to a file of rejects.
+
+Parts and row groups have a fixed number of rows, cut here: how DuckDB batches its rows does not show in the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lang1 import runs
+from lang1.ehr.rules import EXCLUDED, RAW, RULE, Checked
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow.parquet as pq
+
+REJECTS = "rejects"
+BATCH_ROWS = 10_000
+GROUP_ROWS = {"notes": 10_000}
+DEFAULT_GROUP_ROWS = 100_000
+"""rows a row group; notes are longer"""
+GROUPS_A_PART = 10
+
+
+@dataclass
+class Tally:
+    """Rows of one table by what became of them."""
+
+    kept: int = 0
+    excluded: int = 0
+    with_text: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+class Parts:
+    """Parquet parts of a table; a context: parts appear whole, none appears when the block raises."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, table: str, single: bool = False) -> None:
+        """`single`: one file <table>.parquet, mode 0600, made only when a row comes; else part-*.parquet."""
+        self._folder, self.schema, self._table, self._single = folder, schema, table, single
+        self._group_rows = GROUP_ROWS.get(table, DEFAULT_GROUP_ROWS)
+        self._buffer: list[pa.Table] = []
+        self._rows = self._groups = self._parts = 0
+        self._open: pq.ParquetWriter | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                if self._rows or not (self._parts or self._single):
+                    self._write_group(self._rows)
+                self._stack.close()
+        finally:
+            self._stack.__exit__(kind, error, trace)
+
+    def add(self, rows: pa.Table) -> None:
+        """Rows with the schema's columns, in order; types are made the schema's when a group is written."""
+        if rows.num_rows == 0:
+            return
+        self._buffer.append(rows)
+        self._rows += rows.num_rows
+        while self._rows >= self._group_rows:
+            self._write_group(self._group_rows)
+
+    def _write_group(self, rows: int) -> None:
+        waiting = pa.concat_tables(self._buffer) if self._buffer else self.schema.empty_table()
+        self._buffer = [waiting.slice(rows)]
+        self._rows -= rows
+        if self._open is None:
+            name = f"{self._table}.parquet" if self._single else f"part-{self._parts:05d}.parquet"
+            self._open = self._stack.enter_context(
+                runs.parquet_writer(self._folder / name, self.schema, 0o600 if self._single else None))
+            self._parts += 1
+        self._open.write_table(_typed(waiting.slice(0, rows), self.schema), row_group_size=max(rows, 1))
+        self._groups += 1
+        if not self._single and self._groups % GROUPS_A_PART == 0:
+            self._stack.close()
+            self._open = None
+
+
+def _typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = []
+    for f in schema:
+        column = rows[f.name].combine_chunks()
+        if pa.types.is_dictionary(f.type):
+            # encoded afresh a group: the dictionary's order is that of the rows
+            column = column.cast(f.type.value_type).dictionary_encode()
+        columns.append(column.cast(f.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def write_checked(con: duckdb.DuckDBPyConnection, plan: Checked, out: Path) -> Tally:
+    """Stream the checked rows of one table: kept ones to <table>/, those that break a rule to rejects/."""
+    tally = Tally()
+    last_id: str | None = None
+    with (
+        Parts(out / plan.table, plan.schema, plan.table) as kept,
+        Parts(out / REJECTS, _rejects_schema(plan.schema), plan.table, single=True) as rejects,
+    ):
+        for batch in con.sql(plan.sql).to_arrow_reader(BATCH_ROWS):
+            rows = pa.Table.from_batches([batch])
+            good = rows.filter(pc.is_null(rows[RULE]))
+            bad = rows.filter(pc.fill_null(pc.not_equal(rows[RULE], EXCLUDED), False))
+            tally.excluded += rows.num_rows - good.num_rows - bad.num_rows
+            if bad.num_rows:
+                _reject(rejects, tally, bad[RULE], bad[RAW].combine_chunks().flatten())
+            good = good.select(plan.schema.names)
+            if plan.id_column and good.num_rows:
+                repeated, last_id = _repeated(good[plan.id_column].combine_chunks(), last_id)
+                if pc.any(repeated).as_py():
+                    again = good.filter(repeated)
+                    rule = pa.array([f"duplicate {plan.id_column}"] * again.num_rows)
+                    _reject(rejects, tally, rule, again.columns)
+                    good = good.filter(pc.invert(repeated))
+            tally.kept += good.num_rows
+            if "text" in plan.schema.names:
+                tally.with_text += good.num_rows - good["text"].null_count
+            kept.add(good)
+    return tally
+
+
+def _repeated(ids: pa.Array, last_id: str | None) -> tuple[pa.Array, str]:
+    """Which rows have the id of the row before them; rows are sorted by id."""
+    before = pa.concat_arrays([pa.array([last_id], ids.type), ids.slice(0, len(ids) - 1)])
+    return pc.fill_null(pc.equal(ids, before), False), ids[-1].as_py()
+
+
+def _rejects_schema(schema: pa.Schema) -> pa.Schema:
+    rule = pa.field(RULE, pa.string(), nullable=False, metadata={"meaning": "Name of the rule that the row breaks."})
+    return pa.schema([rule, *[pa.field(f.name, pa.large_string(), metadata=f.metadata) for f in schema]])
+
+
+def _reject(rejects: Parts, tally: Tally, rule: pa.ChunkedArray, columns: list[pa.Array]) -> None:
+    """Set rows aside as the source wrote them, every value as text."""
+    names = [f.name for f in rejects.schema]
+    texts = [column.cast(pa.large_string()) for column in columns]
+    rejects.add(pa.Table.from_arrays([rule.cast(pa.string()), *texts], names=names))
+    for entry in pc.value_counts(rule):
+        tally.rejected[entry["values"].as_py()] += entry["counts"].as_py()

@@ -285,6 +285,9 @@ class TasksConfig:
     """services left out of readmission (5.2.2)"""
     max_note_delay_hours: float | None = 120.0
     """an H&P signed later than this after admission is left out; null: no cap"""
+    max_summary_delay_hours: float | None = 24.0
+    """a discharge summary signed later than this after discharge is left out, whatever the outcome; at most
+    transfer_hours, no readmission can precede it (docs/tasks.md); null: no cap"""
     los_unit: Literal["calendar", "elapsed"] = "calendar"
     """LOS in calendar days (midnights) or elapsed days rounded up"""
     claims_follow_up_days: int = 0

@@ -16,9 +16,7 @@ from lang1.tasks.prompts import (
 BINARY = "\nA. no\nB. yes\nAnswer:"
 LOS = "\nA. 0 to 2 days\nB. 3 days\nC. 4 to 5 days\nD. more than 5 days\nAnswer:"
 CCI = "\nA. score 0\nB. score 1 to 2\nC. score 3 to 4\nD. score {} to 7\nE. score more than 7\nAnswer:"
-READMISSION = (
-    "note of the patient, will the patient be readmitted to the hospital within 30 days of discharge?"
-)
+READMISSION = "note of the patient, will the patient be readmitted to the hospital within 30 days of discharge?"
 MORTALITY = "note of the patient, will the patient die during the hospital admission?"
 STAY = "note of the patient, how long will the patient stay at the hospital?"
 CHARLSON = "note of the patient, what's the Charlson Comorbidity Index of the patient?"

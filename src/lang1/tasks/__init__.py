@@ -1,1 +1,17 @@
 """Tasks: cohorts, labels, splits and prompts of ReMedE. Importing this room stays light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lang1.config import TasksConfig
+
+
+def build_tasks(
+    cfg: TasksConfig, *, records: Path, corpus: Path, out: Path, seed: int, force: bool = False
+) -> dict[str, Any]:
+    """Write the task sets of `records` and `corpus` to `out` (docs/tasks.md). Returns the manifest."""
+    from lang1.tasks.build import build_tasks as build
+
+    return build(cfg, records=records, corpus=corpus, out=out, seed=seed, force=force)

@@ -44,18 +44,14 @@ def question_for(task: str, note_type: str, prompt_set: str = "recommended") -> 
     if prompt_set not in PROMPT_SETS:
         raise InputError(f"{prompt_set}: no such prompt set; there are {', '.join(PROMPT_SETS)}")
     if note_type not in _NOTE_NAMES:
-        raise InputError(
-            f"{note_type}: no question is asked of this note type; there are {', '.join(_NOTE_NAMES)}"
-        )
+        raise InputError(f"{note_type}: no question is asked of this note type; there are {', '.join(_NOTE_NAMES)}")
     file = files("lang1.tasks") / "prompt_sets" / prompt_set / f"{task}.txt"
     return _parse(file.read_text(encoding="utf-8").replace("{note}", _NOTE_NAMES[note_type]))
 
 
 def render_question(question: Question) -> str:
     """What follows the note: it starts with a newline and ends with `Answer:`, without a space."""
-    options = "".join(
-        f"\n{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)
-    )
+    options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False))
     return f"\nQuestion: {question.text}{options}\nAnswer:"
 
 

@@ -22,14 +22,10 @@ ROWS = pa.schema(
             "Whose row it is: the unit of splits and of resampling.",
             nullable=False,
         ),
-        _column(
-            "encounter_id", pa.string(), "The index stay (the first of merged transfers).", nullable=False
-        ),
+        _column("encounter_id", pa.string(), "The index stay (the first of merged transfers).", nullable=False),
         _column("note_id", pa.string(), "The index note.", nullable=False),
         _column("note_type", pa.string(), "H&P or discharge summary.", nullable=False),
-        _column(
-            "prediction_time", TIME, "Signing time of the index note; null where the source has no times."
-        ),
+        _column("prediction_time", TIME, "Signing time of the index note; null where the source has no times."),
         _column(
             "text",
             pa.large_string(),
@@ -47,6 +43,7 @@ ROWS = pa.schema(
         _column("is_child", pa.bool_(), "Younger than 18 at admission (Appendix K)."),
         _column("author_role", pa.string(), "Of the index note: for the leakage audit, read by no prompt."),
         _column("department", pa.string(), "Of the encounter: for strata, read by no prompt."),
+        _column("died_after_discharge", pa.bool_(), "Readmission: died within the window, label 0 all the same."),
     ]
 )
 
@@ -59,3 +56,49 @@ ATTRITION = pa.schema(
         _column("remaining", pa.int64(), "Encounters after the rule.", nullable=False),
     ]
 )
+
+LEFT_OUT = pa.schema(
+    [
+        _column("encounter_id", pa.string(), "An encounter that is not a row of the task.", nullable=False),
+        _column("step", pa.int32(), "The first rule that it failed: `step` of the attrition table.", nullable=False),
+        _column("rule", pa.string(), "The rule in words.", nullable=False),
+    ]
+)
+
+SUBJECT_ID_MAP = pa.schema(
+    [
+        _column("patient_id", pa.string(), "Our id.", nullable=False),
+        _column("subject_id", pa.int64(), "MEDS's id: a hash of ours.", nullable=False),
+    ]
+)
+
+SUBJECT_SPLITS = pa.schema(
+    [
+        _column("subject_id", pa.int64(), "MEDS's id.", nullable=False),
+        _column("split", pa.string(), "train, tuning (val) or held_out (test).", nullable=False),
+    ]
+)
+
+MEDS_ROWS = pa.schema(
+    [
+        _column("subject_id", pa.int64(), "MEDS's id.", nullable=False),
+        _column("prediction_time", TIME, "As in the label; null: there is no label of this row."),
+        _column("row_id", pa.string(), "The task row.", nullable=False),
+        _column("encounter_id", pa.string(), "The index stay.", nullable=False),
+        _column("note_id", pa.string(), "The index note.", nullable=False),
+        _column("split", pa.string(), "One of SPLITS: the temporal ones too.", nullable=False),
+        _column("died_after_discharge", pa.bool_(), "As in ROWS."),
+    ]
+)
+
+
+def meds_labels(kind: str) -> pa.Schema:
+    """MEDS 0.4's label schema with one value column, `boolean_value` or `integer_value`. No other columns."""
+    value = pa.bool_() if kind == "boolean" else pa.int64()
+    return pa.schema(
+        [
+            pa.field("subject_id", pa.int64(), nullable=False),
+            pa.field("prediction_time", TIME, nullable=False),
+            pa.field(f"{kind}_value", value, nullable=False),
+        ]
+    )

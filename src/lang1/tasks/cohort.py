@@ -1,0 +1,175 @@
+"""Which encounters become rows of a task, rule by rule. The first rule that an encounter fails is its reason.
+
+The rules stand here in their order; what each asks is a boolean column of the table `facts` (sql/facts.sql). So an
+attrition table adds up by construction, and `left_out/<task>.parquet` names the rule of every encounter that is not
+a row. A rule never reads a label: the cohort is the same for both outcomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lang1.config import TasksConfig
+from lang1.errors import InputError
+from lang1.tasks.database import count
+from lang1.tasks.prompts import NOTE_TYPE_PER_TASK
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an encounter must be, in words and as a column of `facts`."""
+
+    text: str
+    column: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of the attrition table."""
+
+    task: str
+    step: int
+    rule: str
+    left_out: int
+    remaining: int
+
+
+def rules_for(task: str, cfg: TasksConfig) -> list[Rule]:
+    """The rules of a task in the order in which they are asked."""
+    return [*_stay_rules(cfg), *_task_rules(task, cfg), *_note_rules(task, cfg), *_split_rules(task, cfg)]
+
+
+def _stay_rules(cfg: TasksConfig) -> list[Rule]:
+    return [
+        Rule("is inpatient", "is_inpatient"),
+        Rule("has an admission time and no earlier discharge time, or no times at all", "has_usable_times"),
+        Rule("begins before the patient's death", "is_before_death"),
+        Rule(f"is no transfer (begins {cfg.transfer_hours:g} h or more after the stay before it)", "is_first_of_stay"),
+        Rule("has ended", "has_ended"),
+    ]
+
+
+def _task_rules(task: str, cfg: TasksConfig) -> list[Rule]:
+    if task == "readmission":
+        services = ", ".join(cfg.exclude_services) or "none"
+        return [
+            Rule("the patient left alive", "survived"),
+            Rule("did not end in hospice (records without times)", "is_not_hospice"),
+            Rule(f"not on an excluded service ({services})", "is_acute_service"),
+            Rule(f"is followed up for {cfg.readmission_days} days, or readmission is a given fact", "has_follow_up"),
+        ]
+    if task == "mortality":
+        return [Rule("has a discharge disposition", "has_disposition")]
+    if task == "los":
+        return [Rule("has a length of stay", "has_length")]
+    if task == "cci":
+        return [Rule("has an ICD code", "has_codes")]
+    maturity = f"was claimed {cfg.claims_follow_up_days} days or more before the records end"
+    return [
+        Rule("there are claims in these records", "has_claims"),
+        Rule("has a claim", "has_claim"),
+        *([Rule(maturity, "is_mature")] if cfg.claims_follow_up_days else []),
+        Rule("has a final claim status (pending and unknown statuses are no negatives)", "has_final_status"),
+    ]
+
+
+def _note_rules(task: str, cfg: TasksConfig) -> list[Rule]:
+    note = NOTE_TYPE_PER_TASK[task]
+    if note == "H&P":
+        hours, prefix = cfg.max_note_delay_hours, "hp"
+        in_time = "of admission"
+        usable = Rule("an H&P was signed before discharge and death", "hp_is_usable")
+    else:
+        hours, prefix = cfg.max_summary_delay_hours, "ds"
+        in_time = "after discharge"
+        usable = Rule("a discharge summary was signed before the next stay and death", "ds_is_usable")
+    article = "an" if prefix == "hp" else "a"
+    return [
+        Rule(f"has {article} {note}", f"{prefix}_exists"),
+        Rule(f"{article} {note} passed cleaning", f"{prefix}_is_clean"),
+        Rule(f"{article} {note} was signed", f"{prefix}_is_signed"),
+        Rule(f"{article} {note} was signed after admission", f"{prefix}_is_after_admission"),
+        *(
+            []
+            if hours is None
+            else [Rule(f"{article} {note} was signed within {hours:g} h {in_time}", f"{prefix}_is_in_time")]
+        ),
+        usable,
+    ]
+
+
+def _split_rules(task: str, cfg: TasksConfig) -> list[Rule]:
+    place = {
+        "time": "was discharged within a window",
+        "sequence": "has a place in the sequence",
+        "patient": "has a fold",
+    }[cfg.split_by]
+    if task != "denial":
+        return [Rule(place, "is_in_window")]
+    return [
+        Rule(place, "is_in_denial_window"),
+        Rule("is in the half of val and test patients that denial keeps", "is_in_denial_half"),
+    ]
+
+
+def select_rows(database: duckdb.DuckDBPyConnection, task: str, cfg: TasksConfig) -> list[Step]:
+    """Make `reasons_<task>` (encounter_id, step, rule) and `rows_<task>` (everything but the text).
+
+    Returns the attrition steps. Raises InputError when no row, or none of train, is left: the task cannot be used.
+    """
+    rules = rules_for(task, cfg)
+    cases = " ".join(f"WHEN {rule.column} IS NOT TRUE THEN {step}" for step, rule in enumerate(rules, 1))
+    database.execute(f"CREATE TABLE reasons_{task} AS SELECT encounter_id, CASE {cases} END AS step FROM facts")
+    steps = _count_steps(database, task, rules)
+    _make_rows(database, task)
+    _refuse_empty(database, task, steps)
+    return steps
+
+
+def _count_steps(database: duckdb.DuckDBPyConnection, task: str, rules: list[Rule]) -> list[Step]:
+    left_out = dict(database.execute(f"SELECT step, count(*) FROM reasons_{task} GROUP BY step").fetchall())
+    remaining = sum(left_out.values())
+    steps = [Step(task, 0, "is an encounter of the records", 0, remaining)]
+    for number, rule in enumerate(rules, 1):
+        remaining -= left_out.get(number, 0)
+        steps.append(Step(task, number, rule.text, left_out.get(number, 0), remaining))
+    return steps
+
+
+def _make_rows(database: duckdb.DuckDBPyConnection, task: str) -> None:
+    prefix = "hp" if NOTE_TYPE_PER_TASK[task] == "H&P" else "ds"
+    split = "denial_split" if task == "denial" else "shared_split"
+    database.execute(
+        f"""
+        CREATE TABLE rows_{task} AS
+        SELECT '{task}-' || facts.encounter_id AS row_id, facts.patient_id, facts.encounter_id,
+            clean.note_id, clean.note_type, clean.signed_time AS prediction_time, {task}_label AS label,
+            {split} AS split, clean.note_hash, clean.words, clean.author_role, facts.department,
+            facts.age_band, facts.is_child, patients.sex, patients.race, patients.ethnicity, patients.borough,
+            {"died_after_discharge" if task == "readmission" else "NULL::BOOLEAN"} AS died_after_discharge
+        FROM reasons_{task} JOIN facts USING (encounter_id)
+        JOIN clean_notes AS clean ON clean.note_id = facts.{prefix}_note_id
+        LEFT JOIN patients ON patients.patient_id = facts.patient_id
+        WHERE reasons_{task}.step IS NULL
+        """
+    )
+
+
+def _refuse_empty(database: duckdb.DuckDBPyConnection, task: str, steps: list[Step]) -> None:
+    if steps[-1].remaining == 0:
+        last = next(step for step in steps if step.remaining == 0)
+        if task == "denial" and last.rule == "there are claims in these records":
+            return
+        raise InputError(
+            f"tasks: {task} has no rows: none of {steps[0].remaining} encounters is left at step {last.step}, "
+            f"'{last.rule}'; mend the records, or leave {task} out of tasks.tasks"
+        )
+    if count(database, f"SELECT count(*) FROM rows_{task} WHERE split = 'train'") == 0:
+        raise InputError(
+            f"tasks: {task} has {steps[-1].remaining} rows but none in train at step {len(steps) - 1}, "
+            f"'{steps[-1].rule}'; widen the train window of the tasks section, or leave {task} out of tasks.tasks"
+        )

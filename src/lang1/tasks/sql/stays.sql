@@ -1,0 +1,104 @@
+-- Encounters -> stays. A stay is one encounter, or several with a gap shorter than `transfer_us` (transfers,
+-- overlaps and negative gaps: one hospital stay). It carries the id of its first encounter.
+
+-- What is known of each encounter alone.
+CREATE TABLE checked AS
+WITH deaths AS (
+    SELECT patient_id, min(discharge_time) AS died_time
+    FROM encounters
+    WHERE lower(trim(discharge_disposition)) = 'expired'
+    GROUP BY patient_id
+), known AS (
+    SELECT
+        encounters.* EXCLUDE (length_of_stay_days, readmitted_30d, age_at_admission),
+        length_of_stay_days AS given_days,
+        readmitted_30d AS given_readmitted,
+        age_at_admission AS given_age,
+        patients.birth_date,
+        patients.death_date,
+        lower(trim(discharge_disposition)) = 'expired' AS is_expired,
+        encounter_class = 'inpatient' AS is_inpatient,
+        admit_time IS NULL AND discharge_time IS NULL AS is_untimed,
+        coalesce(discharge_time, admit_time) AS end_time,
+        deaths.died_time
+    FROM encounters
+    LEFT JOIN patients USING (patient_id)
+    LEFT JOIN deaths USING (patient_id)
+)
+SELECT
+    * EXCLUDE (died_time),
+    is_untimed OR (admit_time IS NOT NULL AND end_time >= admit_time) AS has_usable_times,
+    NOT coalesce(admit_time::DATE > death_date, false)
+        -- the stay in which the patient died does not begin after its own end, even when it lasted no time
+        AND NOT coalesce(admit_time >= died_time AND NOT (coalesce(is_expired, false) AND discharge_time = died_time),
+                         false) AS is_before_death
+FROM known;
+
+-- Which stay each encounter belongs to. A stay without an end lasts no time here: it cannot swallow later ones.
+CREATE TABLE members AS
+WITH ordered AS (
+    SELECT
+        encounter_id, patient_id, admit_time, end_time,
+        max(end_time) OVER (
+            PARTITION BY patient_id ORDER BY admit_time, end_time, encounter_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS latest_end
+    FROM checked
+    WHERE is_inpatient AND has_usable_times AND is_before_death AND NOT is_untimed
+), numbered AS (
+    SELECT
+        *,
+        count(*) FILTER (latest_end IS NULL
+                         OR epoch_us(admit_time) - epoch_us(latest_end) >= getvariable('transfer_us')) OVER (
+            PARTITION BY patient_id ORDER BY admit_time, end_time, encounter_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS stay_number
+    FROM ordered
+)
+SELECT
+    encounter_id,
+    first_value(encounter_id) OVER stay AS stay_id,
+    row_number() OVER stay AS place
+FROM numbered
+WINDOW stay AS (PARTITION BY patient_id, stay_number ORDER BY admit_time, end_time, encounter_id)
+UNION ALL
+SELECT encounter_id, encounter_id, 1
+FROM checked
+WHERE is_inpatient AND is_before_death AND is_untimed;
+
+CREATE TABLE stays AS
+WITH joined AS (
+    SELECT members.stay_id, members.place, checked.*
+    FROM members JOIN checked USING (encounter_id)
+), merged AS (
+    SELECT
+        stay_id,
+        any_value(patient_id) AS patient_id,
+        any_value(birth_date) AS birth_date,
+        any_value(death_date) AS death_date,
+        bool_and(is_untimed) AS is_untimed,
+        min(admit_time) AS admit_time,
+        max(end_time) AS discharge_time,
+        bool_and(is_untimed OR discharge_time IS NOT NULL) AS has_ended,
+        coalesce(bool_or(is_expired), false) AS is_expired,
+        last(discharge_disposition ORDER BY end_time, admit_time, encounter_id) AS disposition,
+        coalesce(bool_or(list_contains(getvariable('exclude_services'), lower(trim(service)))), false)
+            AS is_excluded_service,
+        first(admission_type ORDER BY place) AS admission_type,
+        first(department ORDER BY place) AS department,
+        first(sequence ORDER BY place) AS sequence,
+        first(given_days ORDER BY place) AS given_days,
+        first(given_readmitted ORDER BY place) AS given_readmitted,
+        first(given_age ORDER BY place) AS given_age
+    FROM joined
+    GROUP BY stay_id
+)
+SELECT
+    *,
+    lead(admit_time) OVER following AS next_admit_time,
+    lead(admission_type) OVER following AS next_admission_type,
+    CASE WHEN sequence IS NOT NULL
+         THEN row_number() OVER (PARTITION BY sequence IS NULL ORDER BY sequence, stay_id) END AS sequence_place,
+    count(sequence) OVER () AS sequence_count
+FROM merged
+WINDOW following AS (PARTITION BY patient_id, is_untimed ORDER BY admit_time, stay_id);

@@ -90,8 +90,10 @@ def _read_exclusions(path: Path | None) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a text file ({error.__class__.__name__}); "
-                         "extract.exclude_patients holds one patient_id a line") from None
+        raise InputError(
+            f"{path}: cannot be read as a text file ({error.__class__.__name__}); "
+            "extract.exclude_patients holds one patient_id a line"
+        ) from None
     return sorted({line.strip() for line in lines if line.strip()})
 
 
@@ -116,20 +118,32 @@ def _extract_table(source: Source, table: str, query: Query, stage: runs.Stage) 
     plan = checked(table, source.types[table], query.name, ordered_by_all=ids != rows_in)
     tally = write_checked(source.con, plan, stage.out)
     if rows_in != tally.kept + tally.excluded + sum(tally.rejected.values()):
-        raise RuntimeError(f"{table}: {rows_in} rows in, {tally.kept} kept, {tally.excluded} excluded, "
-                           f"{sum(tally.rejected.values())} rejected: they do not add up")
+        raise RuntimeError(
+            f"{table}: {rows_in} rows in, {tally.kept} kept, {tally.excluded} excluded, "
+            f"{sum(tally.rejected.values())} rejected: they do not add up"
+        )
     _remember_ids(source.con, table, stage.out)
     rejected = sum(tally.rejected.values())
-    stage.count(**{f"{table}_in": rows_in, f"{table}_kept": tally.kept, f"{table}_rejected": rejected,
-                   f"{table}_excluded": tally.excluded})
+    stage.count(
+        **{
+            f"{table}_in": rows_in,
+            f"{table}_kept": tally.kept,
+            f"{table}_rejected": rejected,
+            f"{table}_excluded": tally.excluded,
+        }
+    )
     if table == "notes":
         stage.count(notes_with_text=tally.with_text)
-    runs.say(f"extract: {table}: {rows_in:,} rows, {tally.kept:,} kept, {rejected:,} rejected, {tally.excluded:,} excluded")
+    runs.say(
+        f"extract: {table}: {rows_in:,} rows, {tally.kept:,} kept, {rejected:,} rejected, {tally.excluded:,} excluded"
+    )
     return tally
 
 
 def _remember_ids(con: duckdb.DuckDBPyConnection, table: str, out: Path) -> None:
-    columns = {"patients": "patient_id, birth_date", "encounters": "encounter_id, patient_id, encounter_class"}.get(table)
+    columns = {"patients": "patient_id, birth_date", "encounters": "encounter_id, patient_id, encounter_class"}.get(
+        table
+    )
     if columns is not None:
         files = [str(path).replace("[", "[[]") for path in sorted((out / table).glob("part-*.parquet"))]
         con.execute(f"INSERT INTO kept_{table} SELECT {columns} FROM read_parquet(?)", [files])
@@ -151,11 +165,15 @@ def _refuse_empty(con: duckdb.DuckDBPyConnection, path: Path, stage: runs.Stage)
     [(inpatient,)] = con.execute("SELECT count(*) FROM kept_encounters WHERE encounter_class = 'inpatient'").fetchall()
     stage.count(inpatient_encounters=inpatient)
     if inpatient == 0:
-        raise InputError(f"{path}: no inpatient encounter among {stage.counts['encounters_in']:,} encounters "
-                         f"({stage.counts['encounters_rejected']:,} rejected, {stage.counts['encounters_excluded']:,} "
-                         "excluded); see encounter_class in encounters.sql")
+        raise InputError(
+            f"{path}: no inpatient encounter among {stage.counts['encounters_in']:,} encounters "
+            f"({stage.counts['encounters_rejected']:,} rejected, {stage.counts['encounters_excluded']:,} "
+            "excluded); see encounter_class in encounters.sql"
+        )
     if stage.counts["notes_kept"] == 0:
-        raise InputError(f"{path}: no notes ({stage.counts['notes_in']:,} rows, {stage.counts['notes_rejected']:,} "
-                         f"rejected, {stage.counts['notes_excluded']:,} excluded); there is nothing to learn from")
+        raise InputError(
+            f"{path}: no notes ({stage.counts['notes_in']:,} rows, {stage.counts['notes_rejected']:,} "
+            f"rejected, {stage.counts['notes_excluded']:,} excluded); there is nothing to learn from"
+        )
     if stage.counts["notes_with_text"] == 0:
         raise InputError(f"{path}: the text of all {stage.counts['notes_kept']:,} notes is null; see notes.sql")

@@ -66,14 +66,18 @@ def read_queries(cfg: ExtractConfig) -> dict[str, Query]:
             path = Path(str(item))
             found[path.stem] = Query(path.stem, path, item.read_text(encoding="utf-8"))
     elif cfg.sql_dir is None:
-        raise ConfigError("extract.sql_dir: source sql needs the folder that holds patients.sql, encounters.sql, "
-                          "notes.sql and what else there is")
+        raise ConfigError(
+            "extract.sql_dir: source sql needs the folder that holds patients.sql, encounters.sql, "
+            "notes.sql and what else there is"
+        )
     if cfg.sql_dir is not None:
         found |= _read_folder(Path(cfg.sql_dir))
     missing = [table for table in REQUIRED if table not in found]
     if missing:
-        raise InputError(f"{cfg.sql_dir}: no {' and no '.join(f'{table}.sql' for table in missing)}; "
-                         f"{', '.join(REQUIRED)} are needed, other tables may be absent")
+        raise InputError(
+            f"{cfg.sql_dir}: no {' and no '.join(f'{table}.sql' for table in missing)}; "
+            f"{', '.join(REQUIRED)} are needed, other tables may be absent"
+        )
     return {table: found[table] for table in KNOWN if table in found}
 
 
@@ -181,8 +185,9 @@ def _column_problems(table: str, types: dict[str, str]) -> list[str]:
             problems.append("no column encounter_id")
         return problems
     wanted = TABLES[table].names
-    problems += [f"no column {column}; write NULL AS {column} if the source has none"
-                 for column in wanted if column not in types]
+    problems += [
+        f"no column {column}; write NULL AS {column} if the source has none" for column in wanted if column not in types
+    ]
     for column in types:
         if column not in wanted:
             near = difflib.get_close_matches(column, wanted, 1, 0.6)
@@ -210,12 +215,22 @@ def query_error(error: Exception, where: str) -> Exception:
             r"[Ii]nvalid unicode|not utf-8 encoded",
             message,
         )
-        return InputError(f"{where}: line {line[1]}: not a whole CSV row ({reason[0] if reason else kind}); mend the file")
+        return InputError(
+            f"{where}: line {line[1]}: not a whole CSV row ({reason[0] if reason else kind}); mend the file"
+        )
     if kind in {"ConversionException", "OutOfRangeException"}:
-        return InputError(f"{where}: a CAST fails on some row; use TRY_CAST and keep the column's type, "
-                          "or give the text as it is: a row that does not fit goes to rejects")
+        return InputError(
+            f"{where}: a CAST fails on some row; use TRY_CAST and keep the column's type, "
+            "or give the text as it is: a row that does not fit goes to rejects"
+        )
     if kind == "OutOfMemoryException":
         return InputError(f"{where}: the query needs more memory or disk than there is; make room")
-    if kind in {"IOException", "SerializationException", "InvalidInputException", "FatalException", "InternalException"}:
+    if kind in {
+        "IOException",
+        "SerializationException",
+        "InvalidInputException",
+        "FatalException",
+        "InternalException",
+    }:
         return InputError(f"{where}: cannot be read to its end ({kind}): damaged or cut off")
     return RuntimeError(f"{where}: DuckDB {kind}")

@@ -21,7 +21,11 @@ EARLIEST, LATEST = "1800-01-01", "2300-01-01"
 """a date outside is impossible; wide enough for MIMIC, which shifts dates into 2100-2210 and births before 1900"""
 
 IDS: dict[str, str | None] = {
-    "patients": "patient_id", "encounters": "encounter_id", "notes": "note_id", "diagnoses": None, "claims": "claim_id",
+    "patients": "patient_id",
+    "encounters": "encounter_id",
+    "notes": "note_id",
+    "diagnoses": None,
+    "claims": "claim_id",
     **dict.fromkeys(FEATURES, "encounter_id"),
 }
 """the column that names a row; diagnoses have none"""
@@ -111,17 +115,22 @@ def _typed(field: pa.Field) -> str:
 def _rules(table: str, schema: pa.Schema) -> list[tuple[str, str]]:
     names = set(schema.names)
     rules: list[tuple[str, str]] = []
-    excluded = [f"{alias}.{column} IS NOT NULL" for alias, column in (("xp", "patient_id"), ("xe", "encounter_id"))
-                if column in names]
+    excluded = [
+        f"{alias}.{column} IS NOT NULL"
+        for alias, column in (("xp", "patient_id"), ("xe", "encounter_id"))
+        if column in names
+    ]
     rules.append((EXCLUDED, " OR ".join(excluded)))
     for f in schema:
         if _sql_type(f.type) != "VARCHAR":
-            rules.append((f"unreadable {f.name}",
-                          f"t.{quoted(f.name)} IS NULL AND t.{quoted('raw ' + f.name)} IS NOT NULL"))
+            rules.append(
+                (f"unreadable {f.name}", f"t.{quoted(f.name)} IS NULL AND t.{quoted('raw ' + f.name)} IS NOT NULL")
+            )
         if _sql_type(f.type) in {"DATE", "TIMESTAMP"}:
             column = f"t.{quoted(f.name)}"
-            rules.append((f"impossible date in {f.name}",
-                          f"{column} < DATE '{EARLIEST}' OR {column} >= DATE '{LATEST}'"))
+            rules.append(
+                (f"impossible date in {f.name}", f"{column} < DATE '{EARLIEST}' OR {column} >= DATE '{LATEST}'")
+            )
     rules += [(f"missing {f.name}", f"t.{quoted(f.name)} IS NULL") for f in schema if not f.nullable]
     if table != "patients" and "patient_id" in names:
         rules.append(("no such patient", "p.patient_id IS NULL"))

@@ -60,13 +60,16 @@ def open_source(kind: str, path: Path, queries: dict[str, Query], scratch: Path)
     import duckdb
 
     scratch.chmod(0o700)
-    con = duckdb.connect(":memory:", config={
-        "memory_limit": MEMORY_LIMIT,
-        "temp_directory": str(scratch / "duckdb"),
-        # nothing is fetched from a network behind the user's back
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    })
+    con = duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": str(scratch / "duckdb"),
+            # nothing is fetched from a network behind the user's back
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        },
+    )
     try:
         con.execute("SET enable_progress_bar = false; SET arrow_large_buffer_size = true; SET TimeZone = 'UTC'")
         source = Source(con)
@@ -93,8 +96,10 @@ def _bind_all(source: Source, path: Path, queries: dict[str, Query], there: dict
             missing += [name for name in lacks if name not in missing]
     if missing:
         known = ", ".join(sorted(there)[:12]) + (" ..." if len(there) > 12 else "")
-        problems.append(f"{path}: lacks what the SQL reads: {', '.join(missing)} (it has the tables {known}); "
-                        "mend the source, or give your own SQL in extract.sql_dir")
+        problems.append(
+            f"{path}: lacks what the SQL reads: {', '.join(missing)} (it has the tables {known}); "
+            "mend the source, or give your own SQL in extract.sql_dir"
+        )
     if not problems:
         for table, query in queries.items():
             if table not in source.absent:
@@ -162,8 +167,10 @@ def _attach(con: duckdb.DuckDBPyConnection, warehouse: Path) -> None:
         con.execute(f"ATTACH '{escaped}' AS warehouse (READ_ONLY)")
     except duckdb.Error as error:
         reason = "open in another program that writes to it" if "lock" in str(error).lower() else "cut off or damaged"
-        raise InputError(f"{warehouse}: cannot be opened as a DuckDB database ({reason}, or from a newer DuckDB than "
-                         f"{duckdb.__version__})") from None
+        raise InputError(
+            f"{warehouse}: cannot be opened as a DuckDB database ({reason}, or from a newer DuckDB than "
+            f"{duckdb.__version__})"
+        ) from None
 
 
 # --- sql -------------------------------------------------------------------------------------------------------
@@ -201,14 +208,20 @@ def _stem(file: Path) -> str | None:
 def _unzipped(archive: Path, scratch: Path) -> list[Path]:
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [m for m in opened.infolist() if _stem(Path(m.filename)) and not m.filename.startswith("__MACOSX")]
+            members = [
+                m for m in opened.infolist() if _stem(Path(m.filename)) and not m.filename.startswith("__MACOSX")
+            ]
             if not members:
                 raise InputError(f"{archive}: no CSV, TSV or Parquet file in it")
             found = []
             for member in members:
                 # by its last name alone, so that no member leaves the scratch folder
                 target = scratch / "unzipped" / archive.name / Path(member.filename).name
-                with runs.atomic_path(target, 0o600) as temporary, opened.open(member) as packed, temporary.open("wb") as sink:
+                with (
+                    runs.atomic_path(target, 0o600) as temporary,
+                    opened.open(member) as packed,
+                    temporary.open("wb") as sink,
+                ):
                     shutil.copyfileobj(packed, sink, 1 << 20)
                 found.append(target)
     except (zipfile.BadZipFile, EOFError) as error:
@@ -225,14 +238,18 @@ def _view(con: duckdb.DuckDBPyConnection, stem: str, file: Path) -> set[str]:
         reader = f"read_parquet('{escaped}')"
     else:
         # every value as text: types come from the user's SQL, not from a guess over the first rows
-        reader = (f"read_csv('{escaped}', header = true, all_varchar = true, delim = '{CSV[kind]}', quote = '\"', "
-                  "escape = '\"', strict_mode = true)")
+        reader = (
+            f"read_csv('{escaped}', header = true, all_varchar = true, delim = '{CSV[kind]}', quote = '\"', "
+            "escape = '\"', strict_mode = true)"
+        )
     try:
         con.execute(f"CREATE TEMP VIEW {quoted(stem)} AS SELECT * FROM {reader}")
         rows = con.execute(f"DESCRIBE {quoted(stem)}").fetchall()
     except duckdb.Error as error:
-        raise InputError(f"{file}: cannot be read as {kind.removeprefix('.')} ({error.__class__.__name__}): "
-                         "damaged, cut off, or another format") from None
+        raise InputError(
+            f"{file}: cannot be read as {kind.removeprefix('.')} ({error.__class__.__name__}): "
+            "damaged, cut off, or another format"
+        ) from None
     return {str(row[0]).lower() for row in rows}
 
 

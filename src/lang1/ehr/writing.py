@@ -55,7 +55,9 @@ class Parts:
     def __enter__(self) -> Parts:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if error is None:
                 if self._rows or not (self._parts or self._single):
@@ -80,7 +82,8 @@ class Parts:
         if self._open is None:
             name = f"{self._table}.parquet" if self._single else f"part-{self._parts:05d}.parquet"
             self._open = self._stack.enter_context(
-                runs.parquet_writer(self._folder / name, self.schema, 0o600 if self._single else None))
+                runs.parquet_writer(self._folder / name, self.schema, 0o600 if self._single else None)
+            )
             self._parts += 1
         self._open.write_table(_typed(waiting.slice(0, rows), self.schema), row_group_size=max(rows, 1))
         self._groups += 1

@@ -76,14 +76,13 @@ def set_follow_up_end(database: duckdb.DuckDBPyConnection, cfg: TasksConfig) -> 
         day_after = datetime.combine(cfg.follow_up_end, datetime.min.time()) + timedelta(days=1)
         _set(database, "follow_up_end", day_after, "TIMESTAMP")
     else:
-        found = database.execute("SELECT max(discharge_time) FROM stays WHERE has_ended").fetchone()
-        _set(database, "follow_up_end", found[0] if found else None, "TIMESTAMP")
+        last = database.execute("SELECT max(discharge_time) FROM stays WHERE has_ended").fetchall()[0][0]
+        _set(database, "follow_up_end", last, "TIMESTAMP")
 
 
 def count(database: duckdb.DuckDBPyConnection, query: str) -> int:
     """The one number that a query gives."""
-    found = database.execute(query).fetchone()
-    return int(found[0]) if found and found[0] is not None else 0
+    return int(database.execute(query).fetchall()[0][0] or 0)
 
 
 def _set(database: duckdb.DuckDBPyConnection, name: str, value: Any, kind: str | None = None) -> None:

@@ -40,8 +40,8 @@ def _count(database: duckdb.DuckDBPyConnection, task: str, split: str | None) ->
         f"SELECT count(*), count(DISTINCT patient_id), coalesce(sum(words), 0), "
         f"count(*) FILTER (died_after_discharge), {labels} FROM rows_{task} WHERE $split IS NULL OR split = $split",
         {"split": split},
-    ).fetchone()
-    rows, patients, words, died, *counts = found or [0] * (4 + options)
+    ).fetchall()[0]
+    rows, patients, words, died, *counts = found
     return {
         "rows": int(rows),
         "patients": int(patients),

@@ -20,6 +20,9 @@ OFFLINE := $(if $(WHEELHOUSE),--no-index --find-links $(abspath $(WHEELHOUSE)))
 INSTALLED_ALL := $(VENV)/.installed-all.$(notdir $(CONSTRAINTS))
 INSTALLED_DEV := $(VENV)/.installed-dev.$(notdir $(CONSTRAINTS))
 
+# mkdocs-material announces its successor on every build; the pins decide what is used here.
+export NO_MKDOCS_2_WARNING := 1
+
 .PHONY: demo test test-slow check bench docs clean install wheelhouse
 .DEFAULT_GOAL := demo
 

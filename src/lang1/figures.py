@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lang1 import runs
 
@@ -25,7 +25,7 @@ INK = "#1b1f24"
 MUTED = "#5b6470"
 RULE = "#d5dae0"
 
-STYLE: dict[str, object] = {
+STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
     "font.size": 8.5,
@@ -65,19 +65,23 @@ class Look:
     """How one model is drawn, the same in every figure."""
 
     label: str
+    short: str
+    """for the axis of a narrow figure"""
     colour: str
     marker: str
 
 
 LOOKS: dict[str, Look] = {
-    "lang1 finetuned joint": Look("LANG1 finetuned", "#0072B2", "o"),
-    "lang1 finetuned": Look("LANG1 finetuned, single task", "#332288", "s"),
-    "lang1 random init finetuned joint": Look("Same network, not pretrained", "#AA4499", "^"),
-    "lang1 random init finetuned": Look("Same network, not pretrained, single task", "#882255", "v"),
-    "lang1 zero-shot": Look("LANG1 zero-shot", "#6B7280", "D"),
-    "tfidf+xgboost": Look("TF-IDF + boosting", "#D55E00", "s"),
-    "tfidf+logistic": Look("TF-IDF + logistic", "#997700", "P"),
-    "columns+xgboost": Look("Columns + boosting", "#117733", "X"),
+    "lang1 finetuned joint": Look("LANG1 finetuned", "LANG1 finetuned", "#0072B2", "o"),
+    "lang1 finetuned": Look("LANG1 finetuned, single task", "LANG1 single task", "#332288", "s"),
+    "lang1 zero-shot": Look("LANG1 zero-shot", "LANG1 zero-shot", "#6B7280", "D"),
+    "lang1 random init finetuned joint": Look("Same network, not pretrained", "Not pretrained", "#AA4499", "^"),
+    "lang1 random init finetuned": Look(
+        "Same network, not pretrained, single task", "Not pretrained, single", "#882255", "v"
+    ),
+    "tfidf+xgboost": Look("TF-IDF + boosting", "TF-IDF + boosting", "#D55E00", "s"),
+    "tfidf+logistic": Look("TF-IDF + logistic", "TF-IDF + logistic", "#997700", "P"),
+    "columns+xgboost": Look("Columns + boosting", "Columns + boosting", "#117733", "X"),
 }
 """known models in the order in which tables and figures list them"""
 
@@ -88,7 +92,12 @@ def look(model: str) -> Look:
     """The look of a model; a model that is not known keeps its own name and gets a colour fixed by that name."""
     if model in LOOKS:
         return LOOKS[model]
-    return Look(model, SPARE_COLOURS[sum(model.encode("utf-8")) % len(SPARE_COLOURS)], "*")
+    return Look(
+        model,
+        model if len(model) <= 22 else model[:21] + "\N{HORIZONTAL ELLIPSIS}",
+        SPARE_COLOURS[sum(model.encode("utf-8")) % len(SPARE_COLOURS)],
+        "*",
+    )
 
 
 def order_models(models: set[str]) -> list[str]:
@@ -102,7 +111,9 @@ def style() -> Iterator[None]:
     """The house style for the figures that are made inside the block."""
     import matplotlib
 
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+    # a user's own matplotlibrc must not move a byte: start from the defaults
+    settings: Any = {**dict(matplotlib.rcParamsDefault), **STYLE, "backend": "agg"}
+    with matplotlib.rc_context(settings):
         yield
 
 
@@ -130,7 +141,7 @@ def inline_svg(fig: Figure, name: str, title: str, description: str) -> str:
     The XML prolog, the metadata and the fixed size are taken out; the viewBox lets the page scale it.
     """
     text = _render(fig, "svg", name, {"Date": None, "Creator": None, "Format": None, "Type": None}).decode("utf-8")
-    body = text[text.index("<svg"):]
+    body = text[text.index("<svg") :]
     opening, _, inner = body.partition(">")
     box = re.search(r'viewBox="([^"]+)"', opening)
     if box is None:
@@ -141,7 +152,8 @@ def inline_svg(fig: Figure, name: str, title: str, description: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box.group(1)}" '
         f'role="img" aria-labelledby="{name}-t {name}-d" style="max-width:{width * 1.6:.0f}px">'
-        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>{inner.rstrip()}\n'
+        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
+        f"{inner.rstrip()}\n"
     )
 
 

@@ -38,27 +38,54 @@ SHARES = {
     "tfidf+logistic": 0.60,
 }
 BOOSTING_WINS = "mortality"
-NOTE = ("CHIEF COMPLAINT: shortness of breath. HPI: pt is a 71 yo with chf and copd who presents with worsening dyspnea "
-        "over 3 days. Denies chest pain or fever. Has gained weight since last visit and ran out of furosemide. PMH: "
-        "chf, copd, no diabetes. FH: father with mi at 60. SOCIAL: lives alone, former smoker. EXAM: bp 148/86, rr 24, "
-        "o2 sat 91 on room air, crackles at both bases, 2+ edema. A/P: acute on chronic heart failure, iv diuresis, "
-        "monitor electrolytes, social work to see. <script>alert(1)</script>")
+NOTE = (
+    "CHIEF COMPLAINT: shortness of breath. HPI: pt is a 71 yo with chf and copd who presents with worsening dyspnea "
+    "over 3 days. Denies chest pain or fever. Has gained weight since last visit and ran out of furosemide. PMH: "
+    "chf, copd, no diabetes. FH: father with mi at 60. SOCIAL: lives alone, former smoker. EXAM: bp 148/86, rr 24, "
+    "o2 sat 91 on room air, crackles at both bases, 2+ edema. A/P: acute on chronic heart failure, iv diuresis, "
+    "monitor electrolytes, social work to see. <script>alert(1)</script>"
+)
 
 
-def write_run(root: Path, *, simulated: bool = True, skip_denial: bool = False, split_by: str = "time",
-              stages: tuple[str, ...] = ()) -> Path:
+def write_run(
+    root: Path,
+    *,
+    simulated: bool = True,
+    skip_denial: bool = False,
+    split_by: str = "time",
+    stages: tuple[str, ...] = (),
+) -> Path:
     """Write the stage folders of a run; `stages` limits them (all when empty)."""
     tasks = tuple(t for t in RATES if not (skip_denial and t == "denial"))
     random.seed(SEED)
     makers = {
-        "warehouse": lambda: _stage(root, "warehouse", "simulate", config.SimulateConfig(), {}, {"warehouse.duckdb": b"x"},
-                                    counts={"patients": 1500, "encounters": 3000, "notes": 14000}),
-        "records": lambda: _stage(root, "records", "extract", config.ExtractConfig(),
-                                  {"source": root / "warehouse"} if simulated else {}, {},
-                                  counts={"notes": 14000, "rejects": 12}),
-        "corpus": lambda: _stage(root, "corpus", "clean", config.CleanConfig(), {"records": root / "records"}, {},
-                                 counts={"notes_in": 14000, "kept": 13800, "rejected_too_short": 150,
-                                         "rejected_malformed": 50}),
+        "warehouse": lambda: _stage(
+            root,
+            "warehouse",
+            "simulate",
+            config.SimulateConfig(),
+            {},
+            {"warehouse.duckdb": b"x"},
+            counts={"patients": 1500, "encounters": 3000, "notes": 14000},
+        ),
+        "records": lambda: _stage(
+            root,
+            "records",
+            "extract",
+            config.ExtractConfig(),
+            {"source": root / "warehouse"} if simulated else {},
+            {},
+            counts={"notes": 14000, "rejects": 12},
+        ),
+        "corpus": lambda: _stage(
+            root,
+            "corpus",
+            "clean",
+            config.CleanConfig(),
+            {"records": root / "records"},
+            {},
+            counts={"notes_in": 14000, "kept": 13800, "rejected_too_short": 150, "rejected_malformed": 50},
+        ),
         "tokens": lambda: _tokens(root),
         "checkpoints": lambda: _checkpoints(root),
         "tasks": lambda: _tasks(root, tasks, split_by),
@@ -72,8 +99,16 @@ def write_run(root: Path, *, simulated: bool = True, skip_denial: bool = False, 
     return root
 
 
-def _stage(root: Path, folder: str, name: str, cfg: Any, inputs: dict[str, Path], files: dict[str, Any],
-           counts: dict[str, int] | None = None, facts: dict[str, Any] | None = None) -> None:
+def _stage(
+    root: Path,
+    folder: str,
+    name: str,
+    cfg: Any,
+    inputs: dict[str, Path],
+    files: dict[str, Any],
+    counts: dict[str, int] | None = None,
+    facts: dict[str, Any] | None = None,
+) -> None:
     def work(stage: runs.Stage) -> None:
         for path, content in files.items():
             target = stage.out / path
@@ -96,32 +131,63 @@ def _stage(root: Path, folder: str, name: str, cfg: Any, inputs: dict[str, Path]
 
 def _tokens(root: Path) -> None:
     def facts(documents: int, tokens: int) -> dict[str, Any]:
-        return {"files": [], "documents": documents, "patients": documents // 9, "words": int(tokens * 0.72),
-                "tokens": tokens}
+        return {
+            "files": [],
+            "documents": documents,
+            "patients": documents // 9,
+            "words": int(tokens * 0.72),
+            "tokens": tokens,
+        }
 
     index = {
-        "dtype": "uint16", "vocab_size": 4096, "bos_id": 1, "eos_id": 2, "separator_id": 2,
-        "sources": {"clinical": {"train": facts(12900, 2_310_000), "val": facts(130, 22_500)},
-                    "web": {"train": facts(210, 640_000) | {"patients": None}, "val": facts(3, 7000) | {"patients": None}}},
+        "dtype": "uint16",
+        "vocab_size": 4096,
+        "bos_id": 1,
+        "eos_id": 2,
+        "separator_id": 2,
+        "sources": {
+            "clinical": {"train": facts(12900, 2_310_000), "val": facts(130, 22_500)},
+            "web": {"train": facts(210, 640_000) | {"patients": None}, "val": facts(3, 7000) | {"patients": None}},
+        },
         "web": {"path": "shared/data/text_general", "used": True, "why": None},
     }
-    _stage(root, "tokens", "tokenize", config.TokenizeConfig(vocab_size=4096), {"corpus": root / "corpus"},
-           {"index.json": index})
+    _stage(
+        root,
+        "tokens",
+        "tokenize",
+        config.TokenizeConfig(vocab_size=4096),
+        {"corpus": root / "corpus"},
+        {"index.json": index},
+    )
 
 
 def _checkpoints(root: Path) -> None:
     curve = []
     for step in range(1, 401):
         loss = 3.1 + 5.2 * math.exp(-step / 70) + random.gauss(0, 0.06)
-        row: dict[str, Any] = {"step": step, "tokens": step * 4096, "loss": loss, "lr": 0.002, "grad_norm": 1.0,
-                               "tokens_per_second": 21000.0}
+        row: dict[str, Any] = {
+            "step": step,
+            "tokens": step * 4096,
+            "loss": loss,
+            "lr": 0.002,
+            "grad_norm": 1.0,
+            "tokens_per_second": 21000.0,
+        }
         if step % 50 == 0:
             clinical, web = 3.0 + 5.0 * math.exp(-step / 70), 5.2 + 3.0 * math.exp(-step / 120)
-            row["val"] = {"clinical": {"loss": clinical, "perplexity": math.exp(clinical)},
-                          "web": {"loss": web, "perplexity": math.exp(web)}}
+            row["val"] = {
+                "clinical": {"loss": clinical, "perplexity": math.exp(clinical)},
+                "web": {"loss": web, "perplexity": math.exp(web)},
+            }
         curve.append(row)
-    _stage(root, "checkpoints", "pretrain", config.PretrainConfig(steps=400, global_batch=16, micro_batch=16),
-           {"tokens": root / "tokens"}, {"curve.jsonl": curve})
+    _stage(
+        root,
+        "checkpoints",
+        "pretrain",
+        config.PretrainConfig(steps=400, global_batch=16, micro_batch=16),
+        {"tokens": root / "tokens"},
+        {"curve.jsonl": curve},
+    )
 
 
 def _counts(task: str, size: int) -> list[int]:
@@ -138,34 +204,58 @@ def _tasks(root: Path, tasks: tuple[str, ...], split_by: str) -> None:
     total = sum(SIZES.values())
     for task in tasks:
         remaining = total + 800
-        rules = [("inpatient encounters in the records", 0), ("a discharge time is known", 37),
-                 ("no stay in rehabilitation, dialysis or palliative care", 163), ("alive at discharge", 48),
-                 ("has an index note signed within 120 hours of admission", 402), ("discharged within a window", 150)]
+        rules = [
+            ("is an encounter of the records", 0),
+            ("is inpatient", 37),
+            ("begins before the patient's death", 0),
+            ("not on an excluded service (rehabilitation, dialysis, palliative care)", 163),
+            ("the patient left alive", 48),
+            ("has ended", 0),
+            ("an H&P was signed within 120 h of admission", 402),
+            ("was discharged within a window", 150),
+        ]
         for step, (rule, left_out) in enumerate(rules):
             remaining -= left_out
             writer.writerow([task, step, rule, left_out, remaining])
         for split in SPLITS:
             files[f"{task}/{split}.parquet"] = _rows(task, split)
     files["attrition.csv"] = attrition.getvalue()
-    files["statistics.json"] = {
-        task: {split: {"rows": size, "patients": int(size * 0.8), "labels": _counts(task, size), "words": size * 110}
-               for split, size in SIZES.items()} for task in tasks}
+    files["statistics.json"] = {task: _statistics(task, task in tasks) for task in RATES}
     questions = {task: question_for(task, "discharge summary" if task == "readmission" else "H&P") for task in tasks}
     files["questions.json"] = {task: {"text": q.text, "options": list(q.options)} for task, q in questions.items()}
-    skipped = {} if "denial" in tasks else {"denial": "the source has no claims table"}
-    _stage(root, "tasks", "tasks", config.TasksConfig(split_by=split_by),  # type: ignore[arg-type]
-           {"records": root / "records", "corpus": root / "corpus"}, files, facts={"skipped": skipped})
+    _stage(
+        root,
+        "tasks",
+        "tasks",
+        config.TasksConfig(split_by=split_by),  # type: ignore[arg-type]
+        {"records": root / "records", "corpus": root / "corpus"},
+        files,
+    )
+
+
+def _statistics(task: str, has_rows: bool) -> dict[str, Any]:
+    splits = {
+        split: {"rows": size, "patients": int(size * 0.8), "words": size * 110, "labels": _counts(task, size)}
+        if has_rows
+        else {"rows": 0, "patients": 0, "words": 0, "labels": [0] * OPTIONS_PER_TASK[task]}
+        for split, size in SIZES.items()
+    }
+    return {"note_type": "H&P", "splits": splits, "message": None if has_rows else "no claims in these records"}
 
 
 def _rows(task: str, split: str) -> pa.Table:
     size = 12
     values: dict[str, Any] = {name: [None] * size for name in ROWS.names}
     values |= {
-        "task": [task] * size, "row_id": [f"{task}-{split}-{i}" for i in range(size)],
-        "patient_id": [f"p{i}" for i in range(size)], "encounter_id": [str(i) for i in range(size)],
+        "task": [task] * size,
+        "row_id": [f"{task}-{split}-{i}" for i in range(size)],
+        "patient_id": [f"p{i}" for i in range(size)],
+        "encounter_id": [str(i) for i in range(size)],
         "note_id": [str(i) for i in range(size)],
         "note_type": ["discharge summary" if task == "readmission" else "H&P"] * size,
-        "text": [NOTE] * size, "label": [i % OPTIONS_PER_TASK[task] for i in range(size)], "split": [split] * size,
+        "text": [NOTE] * size,
+        "label": [i % OPTIONS_PER_TASK[task] for i in range(size)],
+        "split": [split] * size,
         "note_hash": [f"{i:032x}" for i in range(size)],
     }
     return pa.table(values, schema=ROWS)
@@ -174,17 +264,32 @@ def _rows(task: str, split: str) -> pa.Table:
 def _model(root: Path, folder: str, init: str, tasks: tuple[str, ...]) -> None:
     curve = []
     for step in range(1, 1001):
-        row: dict[str, Any] = {"step": step, "loss": 0.9 * math.exp(-step / 300) + 0.45 + random.gauss(0, 0.03),
-                               "lr": 0.001}
+        row: dict[str, Any] = {
+            "step": step,
+            "loss": 0.9 * math.exp(-step / 300) + 0.45 + random.gauss(0, 0.03),
+            "lr": 0.001,
+        }
         if step % 200 == 0:
             gain = (1 - math.exp(-step / 350)) * (0.8 if init == "pretrained" else 0.6)
             row["val"] = {task: {"auroc": 0.5 + (CEILINGS[task] - 0.5) * gain} for task in tasks}
         curve.append(row)
-    facts = {"kind": "finetuned", "init": init, "tasks": list(tasks), "steps": 1000, "best_step": 800,
-             "rows_seen": {}, "balance": "sqrt"}
-    _stage(root, folder, "finetune",
-           config.FinetuneConfig(tasks=tasks, init=init, balance="sqrt"),  # type: ignore[arg-type]
-           {"tasks": root / "tasks", "model": root / "checkpoints"}, {"curve.jsonl": curve, "lang1.json": facts})
+    facts = {
+        "kind": "finetuned",
+        "init": init,
+        "tasks": list(tasks),
+        "steps": 1000,
+        "best_step": 800,
+        "rows_seen": {},
+        "balance": "sqrt",
+    }
+    _stage(
+        root,
+        folder,
+        "finetune",
+        config.FinetuneConfig(tasks=tasks, init=init, balance="sqrt"),  # type: ignore[arg-type]
+        {"tasks": root / "tasks", "model": root / "checkpoints"},
+        {"curve.jsonl": curve, "lang1.json": facts},
+    )
 
 
 def _scores(root: Path, tasks: tuple[str, ...]) -> None:
@@ -200,31 +305,53 @@ def _scores(root: Path, tasks: tuple[str, ...]) -> None:
                     share = 0.9
                 value = 0.5 + share * (CEILINGS[task] - 0.5) - drop + random.gauss(0, 0.004)
                 values[model] = value
-                results.append({
-                    "task": task, "model": model, "split": split,
-                    "metric": "auroc" if OPTIONS_PER_TASK[task] == 2 else "auroc_ovr_macro", "value": value,
-                    "ci_low": value - width, "ci_high": value + width, "n": SIZES[split],
-                    "events": _counts(task, SIZES[split]), "ceiling": CEILINGS[task],
-                    "share": (value - 0.5) / (CEILINGS[task] - 0.5),
-                })
+                results.append(
+                    {
+                        "task": task,
+                        "model": model,
+                        "split": split,
+                        "metric": "auroc" if OPTIONS_PER_TASK[task] == 2 else "auroc_ovr_macro",
+                        "value": value,
+                        "ci_low": value - width,
+                        "ci_high": value + width,
+                        "n": SIZES[split],
+                        "events": _counts(task, SIZES[split]),
+                        "ceiling": CEILINGS[task],
+                        "share": (value - 0.5) / (CEILINGS[task] - 0.5),
+                    }
+                )
                 files[f"{model.replace(' ', '-').replace('+', '-')}/{task}/{split}.parquet"] = _score_rows(
-                    task, split, model)
+                    task, split, model
+                )
                 calibration.append(_calibration(task, split, model))
             ours = "lang1 finetuned joint"
             for other in SHARES:
                 if other != ours:
                     difference = values[ours] - values[other]
                     z = abs(difference) / (width / 2.6)
-                    comparisons.append({
-                        "task": task, "split": split, "model_a": ours, "model_b": other, "difference": difference,
-                        "ci_low": difference - 0.75 * width, "ci_high": difference + 0.75 * width,
-                        "p": max(0.001, math.erfc(z / math.sqrt(2))),
-                    })
+                    comparisons.append(
+                        {
+                            "task": task,
+                            "split": split,
+                            "model_a": ours,
+                            "model_b": other,
+                            "difference": difference,
+                            "ci_low": difference - 0.75 * width,
+                            "ci_high": difference + 0.75 * width,
+                            "p": max(0.001, math.erfc(z / math.sqrt(2))),
+                        }
+                    )
     files["summary.json"] = {"results": results, "comparisons": comparisons}
     files["calibration.json"] = calibration
     files["metrics.json"] = {}
-    _stage(root, "scores", "evaluate", config.EvaluateConfig(tasks=tasks),  # type: ignore[arg-type]
-           {"tasks": root / "tasks"}, files)
+    _stage(
+        root,
+        "scores",
+        "evaluate",
+        config.EvaluateConfig(tasks=tasks),  # type: ignore[arg-type]
+        {"tasks": root / "tasks"},
+        files,
+    )
 
 
 def _calibration(task: str, split: str, model: str) -> dict[str, Any]:
@@ -234,8 +361,15 @@ def _calibration(task: str, split: str, model: str) -> dict[str, Any]:
         n = int(SIZES[split] * math.exp(-b / 2) * 0.4)
         if n:
             middle = (low + high) / 2
-            bins.append({"low": low, "high": high, "predicted": middle,
-                         "observed": min(1.0, max(0.0, middle * 0.9 + random.gauss(0, 0.03))), "n": n})
+            bins.append(
+                {
+                    "low": low,
+                    "high": high,
+                    "predicted": middle,
+                    "observed": min(1.0, max(0.0, middle * 0.9 + random.gauss(0, 0.03))),
+                    "n": n,
+                }
+            )
     return {"task": task, "split": split, "model": model, "ece": 0.02 + abs(random.gauss(0, 0.01)), "bins": bins}
 
 
@@ -245,13 +379,21 @@ def _score_rows(task: str, split: str, model: str) -> pa.Table:
     values: dict[str, Any] = {name: [None] * size for name in schema.names}
     language_model = model.startswith("lang1")
     values |= {
-        "model_id": [model] * size, "task": [task] * size, "split": [split] * size,
-        "row_id": [f"{task}-{split}-{i}" for i in range(size)], "encounter_id": [str(i) for i in range(size)],
-        "patient_id": [f"p{i}" for i in range(size)], "label": [i % options for i in range(size)],
+        "model_id": [model] * size,
+        "task": [task] * size,
+        "split": [split] * size,
+        "row_id": [f"{task}-{split}-{i}" for i in range(size)],
+        "encounter_id": [str(i) for i in range(size)],
+        "patient_id": [f"p{i}" for i in range(size)],
+        "label": [i % options for i in range(size)],
         "method": ["one-token" if language_model else "classifier"] * size,
         **{f"p_{k}": [RATES[task][k]] * size for k in range(options)},
     }
     if language_model:
-        values |= {"truncated_tokens": [0] * 11 + [40], "prompt_tokens": [200] * size,
-                   "seen_in_pretraining": [split in ("val", "test")] * size, "seen_in_finetuning": [False] * size}
+        values |= {
+            "truncated_tokens": [0] * 11 + [40],
+            "prompt_tokens": [200] * size,
+            "seen_in_pretraining": [split in ("val", "test")] * size,
+            "seen_in_finetuning": [False] * size,
+        }
     return pa.table(values, schema=schema)

@@ -19,7 +19,7 @@ from lang1.config import ReportConfig
 from lang1.report import curves, limits, plots, rows, sections, words
 from lang1.report.collect import RunData, collect, complete_folders
 from lang1.report.flow import WIDTH, draw_flow
-from lang1.report.verdicts import SAY, answer
+from lang1.report.verdicts import answer
 
 DECAY_SPLITS = ("test", "temporal_1", "temporal_2")
 
@@ -35,8 +35,12 @@ def build_report(cfg: ReportConfig, *, run: Path, out: Path, seed: int, force: b
         data = collect(folders, run)
         page = render(cfg, data)
         runs.write_text(stage.out / "report.html", page)
-        stage.count(bytes=len(page.encode("utf-8")), stages=len(folders), results=len(data.results),
-                    comparisons=len(data.comparisons))
+        stage.count(
+            bytes=len(page.encode("utf-8")),
+            stages=len(folders),
+            results=len(data.results),
+            comparisons=len(data.comparisons),
+        )
 
     return runs.run_stage(out, "report", config.dump(cfg), seed, inputs=dict(folders), work=work, force=force)
 
@@ -44,13 +48,19 @@ def build_report(cfg: ReportConfig, *, run: Path, out: Path, seed: int, force: b
 def render(cfg: ReportConfig, data: RunData) -> str:
     """The whole page. Every text that comes from a file is escaped; only our own style and figures are not."""
     environment = Environment(
-        loader=PackageLoader("lang1.report", "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        loader=PackageLoader("lang1.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    environment.globals.update(w=words, look=figures.look, say=SAY, flow_width=WIDTH)
+    environment.globals.update(w=words, look=figures.look, flow_width=WIDTH)
     environment.filters["svg"] = Markup
     style = (files("lang1.report") / "templates" / "report.css").read_text(encoding="utf-8")
-    page = environment.get_template("report.html").render(cfg=cfg, data=data, style=Markup(style), **_context(cfg, data))
+    page = environment.get_template("report.html").render(
+        cfg=cfg, data=data, style=Markup(style), **_context(cfg, data)
+    )
     return "\n".join(line.rstrip() for line in page.split("\n") if line.strip()) + "\n"
 
 
@@ -81,10 +91,15 @@ def _context(cfg: ReportConfig, data: RunData) -> dict[str, Any]:
 
 def _cohort(data: RunData) -> dict[str, Any]:
     statistics = sections.split_statistics(data)
+    rates = sections.base_rates(data)
     return {
-        "flows": [draw_flow(task, data.attrition[task], statistics.get(task, {}))
-                  for task in sections.task_ids(data) if task in data.attrition],
-        "rates": sections.base_rates(data),
+        "rate_splits": [name for name in sections.SPLITS if any(name in rate.counts for rate in rates)],
+        "flows": [
+            draw_flow(task, data.attrition[task], statistics.get(task, {}))
+            for task in sections.task_ids(data)
+            if task in data.attrition
+        ],
+        "rates": rates,
     }
 
 
@@ -108,8 +123,10 @@ def _figures(data: RunData, split: str) -> dict[str, Any]:
         "decay_splits": present,
         "calibration": plots.calibration_panels(calibration),
         "calibration_curves": calibration,
-        "finetuning": plots.finetuning_panels(curves.finetuning_points(data), curves.finetuning_losses(data),
-                                              curves.best_steps(data)),
+        "calibration_models": figures.order_models({curve.model for curve in calibration}),
+        "finetuning": plots.finetuning_panels(
+            curves.finetuning_points(data), curves.finetuning_losses(data), curves.best_steps(data)
+        ),
         "finetuned_models": list(curves.finetuning_losses(data)),
     }
 
@@ -119,6 +136,8 @@ def _making(data: RunData) -> dict[str, Any]:
         "stages": sections.stage_rows(data),
         "versions": sections.versions(data),
         "revisions": sections.revisions(data),
-        "configs": [(words.STAGES[folder], json.dumps(manifest["config"], indent=1, sort_keys=True))
-                    for folder, manifest in data.manifests.items()],
+        "configs": [
+            (words.STAGES[folder], json.dumps(manifest["config"], indent=1, sort_keys=True))
+            for folder, manifest in data.manifests.items()
+        ],
     }

@@ -76,11 +76,11 @@ class RunData:
         return found
 
     def comes_from(self, folder: str, earlier: str) -> bool:
-        """True when the manifest of `folder` names the very files of `earlier` as an input."""
+        """True when the manifest of `folder` names `earlier`, or a file in it, as an input: by hash, not by path."""
         if not (self.has(folder) and self.has(earlier)):
             return False
         inputs: dict[str, str] = self.manifests[folder].get("inputs", {})
-        return str(self.manifests[earlier]["identity"]) in inputs.values()
+        return str(self.manifests[earlier]["identity"]) in {value.partition("/")[0] for value in inputs.values()}
 
 
 def complete_folders(run: Path) -> dict[str, Path]:
@@ -135,6 +135,7 @@ def _read_attrition(path: Path) -> dict[str, list[AttritionStep]]:
                 step = AttritionStep(int(row["step"]), row["rule"], int(row["left_out"]), int(row["remaining"]))
                 steps.setdefault(row["task"], []).append(step)
             except (KeyError, TypeError, ValueError):
-                raise InputError(f"{path}: line {number}: not task,step,rule,left_out,remaining; "
-                                 "run the tasks stage again") from None
+                raise InputError(
+                    f"{path}: line {number}: not task,step,rule,left_out,remaining; run the tasks stage again"
+                ) from None
     return {task: sorted(found, key=lambda s: s.step) for task, found in steps.items()}

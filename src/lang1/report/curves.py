@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lang1.report import sections
 from lang1.report.collect import RunData
 from lang1.report.plots import CalibrationCurve
 
@@ -23,10 +24,15 @@ def finetuning_points(data: RunData) -> dict[str, list[tuple[str, int, float]]]:
     """By model: (task, step, validation AUROC), as the finetuning logged it."""
     points: dict[str, list[tuple[str, int, float]]] = {}
     for folder, curve in data.finetuning.items():
-        found = [(task, int(row["step"]), float(value)) for row in curve
-                 for task, value in _validation(row).items() if value is not None]
+        found = [
+            (task, int(row["step"]), float(value))
+            for row in curve
+            for task, value in _validation(row).items()
+            if value is not None
+        ]
         if found:
-            points[model_name(data, folder)] = found
+            order = sections.task_ids(data)
+            points[model_name(data, folder)] = sorted(found, key=lambda point: (order.index(point[0]), point[1]))
     return points
 
 
@@ -37,15 +43,22 @@ def _validation(row: dict[str, Any]) -> dict[str, float | None]:
 
 def finetuning_losses(data: RunData) -> dict[str, list[tuple[int, float]]]:
     """By model: (step, training loss)."""
-    return {model_name(data, folder): [(int(row["step"]), float(row["loss"])) for row in curve
-                                       if row.get("loss") is not None]
-            for folder, curve in data.finetuning.items() if curve}
+    return {
+        model_name(data, folder): [
+            (int(row["step"]), float(row["loss"])) for row in curve if row.get("loss") is not None
+        ]
+        for folder, curve in data.finetuning.items()
+        if curve
+    }
 
 
 def best_steps(data: RunData) -> dict[str, int]:
     """By model: the step whose weights were kept."""
-    return {model_name(data, folder): int(facts["best_step"]) for folder, facts in data.models.items()
-            if facts.get("best_step") is not None}
+    return {
+        model_name(data, folder): int(facts["best_step"])
+        for folder, facts in data.models.items()
+        if facts.get("best_step") is not None
+    }
 
 
 def calibration_curves(data: RunData, split: str) -> list[CalibrationCurve]:
@@ -54,11 +67,14 @@ def calibration_curves(data: RunData, split: str) -> list[CalibrationCurve]:
     for row in data.calibration if isinstance(data.calibration, list) else []:
         if row["split"] == split:
             bins = row["bins"]
-            curves.append(CalibrationCurve(
-                task=row["task"], model=row["model"],
-                predicted=[float(b["predicted"] or 0) for b in bins],
-                observed=[float(b["observed"] or 0) for b in bins],
-                rows=[int(b["n"]) for b in bins],
-                ece=row.get("ece"),
-            ))
+            curves.append(
+                CalibrationCurve(
+                    task=row["task"],
+                    model=row["model"],
+                    predicted=[float(b["predicted"] or 0) for b in bins],
+                    observed=[float(b["observed"] or 0) for b in bins],
+                    rows=[int(b["n"]) for b in bins],
+                    ece=row.get("ece"),
+                )
+            )
     return curves

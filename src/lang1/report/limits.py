@@ -20,38 +20,59 @@ class Limit:
 
 def find_limits(data: RunData, split: str, seen: list[Seen]) -> list[Limit]:
     """The limits of this run, the weightiest first."""
-    limits = [_source(data), Limit(
-        "No clinical claim",
-        "AUROC ranks patients; it does not say that acting on a prediction helps anyone. Nothing here was tested in "
-        "care, and no threshold was chosen.",
-    )]
+    limits = [
+        _source(data),
+        Limit(
+            "No clinical claim",
+            "AUROC ranks patients; it does not say that acting on a prediction helps anyone. Nothing here was tested "
+            "in care, and no threshold was chosen.",
+        ),
+    ]
     if sections.is_exploratory(data, split):
-        limits.append(Limit("An exploratory split", "The records carry no dates. The later split was made by the order "
-                            "of the records, which may not be their order in time: read it as a hint, no more."))
+        limits.append(
+            Limit(
+                "An exploratory split",
+                "The records carry no dates. The later split was made by the order "
+                "of the records, which may not be their order in time: read it as a hint, no more.",
+            )
+        )
     if any(row.get("ceiling") is not None for row in data.results):
-        limits.append(Limit(
-            "The ceiling is measured on a sample",
-            "It is the AUROC that the true probabilities reach on these very rows. It moves from sample to sample as "
-            "any AUROC does, and a model can pass it by chance. Its share is a guide to size, not a test.",
-        ))
+        limits.append(
+            Limit(
+                "The ceiling is measured on a sample",
+                "It is the AUROC that the true probabilities reach on these very rows. It moves from sample to sample "
+                "as any AUROC does, and a model can pass it by chance. Its share is a guide to size, not a test.",
+            )
+        )
     limits += _labels(data)
-    limits += [found for found in (_sampling(data), _few_events(data, split), _contamination(seen), _cut(seen))
-               if found is not None]
-    limits.append(Limit(
-        "One training run a model",
-        "Intervals resample the patients who are measured. What another seed of the training would give is not in "
-        "them.",
-    ))
+    limits += [
+        found
+        for found in (_sampling(data), _few_events(data, split), _contamination(seen), _cut(seen))
+        if found is not None
+    ]
+    limits.append(
+        Limit(
+            "One training run a model",
+            "Intervals resample the patients who are measured. What another seed of the training would give is not in "
+            "them.",
+        )
+    )
     return limits
 
 
 def _source(data: RunData) -> Limit:
     if sections.is_simulated(data):
-        return Limit("Simulated patients", "Every record was drawn from a written-down model of a hospital "
-                     "(docs/simulated-hospital.md). The numbers show that the method works end to end and how the "
-                     "models compare on this hospital; they say nothing about real patients.")
-    return Limit("One source of records", "Every number comes from the records of one source. Another hospital writes, "
-                 "codes and treats in other ways: measure there before you believe it there.")
+        return Limit(
+            "Simulated patients",
+            "Every record was drawn from a written-down model of a hospital "
+            "(docs/simulated-hospital.md). The numbers show that the method works end to end and how the "
+            "models compare on this hospital; they say nothing about real patients.",
+        )
+    return Limit(
+        "One source of records",
+        "Every number comes from the records of one source. Another hospital writes, "
+        "codes and treats in other ways: measure there before you believe it there.",
+    )
 
 
 def _labels(data: RunData) -> list[Limit]:
@@ -76,9 +97,12 @@ def _sampling(data: RunData) -> Limit | None:
     balance = data.config("model").get("balance", "none")
     if balance == "none":
         return None
-    return Limit("Rare classes were drawn more often in finetuning", f"The finetuning drew training rows with balance "
-                 f"\N{LEFT DOUBLE QUOTATION MARK}{balance}\N{RIGHT DOUBLE QUOTATION MARK}, which the paper's recipe "
-                 "does not, and corrected the loss for it. The rows that are measured are as they come.")
+    return Limit(
+        "Rare classes were drawn more often in finetuning",
+        f"The finetuning drew training rows with balance "
+        f"\N{LEFT DOUBLE QUOTATION MARK}{balance}\N{RIGHT DOUBLE QUOTATION MARK}, which the paper's recipe "
+        "does not, and corrected the loss for it. The rows that are measured are as they come.",
+    )
 
 
 def _few_events(data: RunData, split: str) -> Limit | None:
@@ -92,11 +116,17 @@ def _few_events(data: RunData, split: str) -> Limit | None:
                 rare.append((row["task"], index, number))
     if not rare:
         return None
-    listed = words.join([f"{words.task_in_a_sentence(task)}, {words.option(task, index)} "
-                         f"({'none' if number == 0 else words.count(number)})" for task, index, number in rare])
+    listed = "; ".join(
+        f"{words.task_in_a_sentence(task)}, {words.option(task, index)}: "
+        f"{'none' if number == 0 else words.count(number)}"
+        for task, index, number in rare
+    )
     absent = " A class without any case is left out of the mean over classes." if any(n == 0 for *_, n in rare) else ""
-    return Limit("Few cases", f"Fewer than {sections.FEW_EVENTS} rows on this split for: {listed}. Intervals are wide "
-                 f"there and a handful of cases can move them.{absent}")
+    return Limit(
+        "Few cases",
+        f"Fewer than {sections.FEW_EVENTS} rows on this split ({listed}). Intervals are wide "
+        f"there and a handful of cases can move them.{absent}",
+    )
 
 
 def _contamination(seen: list[Seen]) -> Limit | None:
@@ -105,17 +135,25 @@ def _contamination(seen: list[Seen]) -> Limit | None:
         return None
     met = [s for s in known if s.in_pretraining or s.in_finetuning]
     if not met:
-        return Limit("Nothing was seen before", "No note of this split stood in the pretraining corpus or among the "
-                     "finetuning rows, compared by the hash of its text. Near copies are not found this way.")
-    return Limit("Some notes were seen before", f"Of the rows measured, {_met(met)}. Notes are compared by the hash of "
-                 "their text, so near copies are not counted.")
+        return Limit(
+            "Nothing was seen before",
+            "No note of this split stood in the pretraining corpus or among the "
+            "finetuning rows, compared by the hash of its text. Near copies are not found this way.",
+        )
+    return Limit(
+        "Some notes were seen before",
+        f"Of the rows measured, {_met(met)}. Notes are compared by the hash of "
+        "their text, so near copies are not counted.",
+    )
 
 
 def _met(met: list[Seen]) -> str:
     return "; ".join(
         f"{figures.look(s.model).label} had met {words.count(s.in_pretraining or 0)} in pretraining and "
         f"{words.count(s.in_finetuning or 0)} in finetuning of {words.count(s.rows)} "
-        f"({words.task_in_a_sentence(s.task)})" for s in met)
+        f"({words.task_in_a_sentence(s.task)})"
+        for s in met
+    )
 
 
 def _cut(seen: list[Seen]) -> Limit | None:
@@ -125,7 +163,10 @@ def _cut(seen: list[Seen]) -> Limit | None:
             cut[s.task] = max(cut.get(s.task, (0, 0)), (s.truncated, s.rows))
     if not cut:
         return None
-    listed = words.join([f"{words.task_in_a_sentence(task)} {words.percent(number / rows, 1)}"
-                         for task, (number, rows) in cut.items()])
-    return Limit("Long notes were cut", f"The models read the head of a note. Cut at its end: {listed} of the rows. "
-                 "The baselines of word counts read all of it.")
+    listed = words.join(
+        [f"{words.task_in_a_sentence(task)} {words.percent(number / rows, 1)}" for task, (number, rows) in cut.items()]
+    )
+    return Limit(
+        "Long notes were cut",
+        f"The models read the head of a note. Cut at its end: {listed} of the rows. TF-IDF reads all of it.",
+    )

@@ -42,11 +42,14 @@ def auroc_panels(results: list[dict[str, Any]], split: str) -> list[Panel]:
             axes = figure.add_subplot()
             _dots(axes, rows, left)
             axes.set_title(words.task(task))
-            panels.append(Panel(
-                figures.inline_svg(figure, f"auroc-{task}", f"AUROC, {words.task(task)}, {words.split(split)}",
-                                   _tell(rows)),
-                words.task(task),
-            ))
+            panels.append(
+                Panel(
+                    figures.inline_svg(
+                        figure, f"auroc-{task}", f"AUROC, {words.task(task)}, {words.split(split)}", _tell(rows)
+                    ),
+                    words.task(task),
+                )
+            )
     return panels
 
 
@@ -54,13 +57,26 @@ def _dots(axes: Axes, rows: list[dict[str, Any]], left: float) -> None:
     for height, row in enumerate(rows):
         look = figures.look(row["model"])
         if row.get("ci_low") is not None:
-            axes.plot([row["ci_low"], row["ci_high"]], [height, height], color=look.colour, linewidth=2.4, alpha=0.55,
-                      solid_capstyle="butt")
+            axes.plot(
+                [row["ci_low"], row["ci_high"]],
+                [height, height],
+                color=look.colour,
+                linewidth=2.4,
+                alpha=0.55,
+                solid_capstyle="butt",
+            )
         axes.plot([row["value"]], [height], look.marker, color=look.colour, markersize=6)
-        axes.text(1.01, height, words.auroc(row["value"]), va="center", transform=axes.get_yaxis_transform(),
-                  fontsize=8, color=figures.INK)
+        axes.text(
+            1.01,
+            height,
+            words.auroc(row["value"]),
+            va="center",
+            transform=axes.get_yaxis_transform(),
+            fontsize=8,
+            color=figures.INK,
+        )
     _reference_lines(axes, next((row["ceiling"] for row in rows if row.get("ceiling") is not None), None))
-    axes.set_yticks(range(len(rows)), [figures.look(row["model"]).label for row in rows])
+    axes.set_yticks(range(len(rows)), [figures.look(row["model"]).short for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.4, -0.9)
     axes.set_xlim(left, 1.0)
@@ -69,18 +85,39 @@ def _dots(axes: Axes, rows: list[dict[str, Any]], left: float) -> None:
 
 
 def _reference_lines(axes: Axes, ceiling: float | None) -> None:
+    close = ceiling is not None and abs(ceiling - 0.5) < 0.15
     axes.axvline(0.5, color=figures.MUTED, linewidth=0.8)
-    axes.text(0.5, 1.0, "chance", transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=7,
-              color=figures.MUTED, backgroundcolor="white")
+    axes.text(
+        0.5,
+        1.0,
+        "chance ",
+        transform=axes.get_xaxis_transform(),
+        ha="right" if close else "center",
+        va="top",
+        fontsize=7,
+        color=figures.MUTED,
+        backgroundcolor="white",
+    )
     if ceiling is not None:
         axes.axvline(ceiling, color=figures.INK, linewidth=1.0, linestyle=(0, (4, 2)))
-        axes.text(ceiling, 1.0, "ceiling", transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=7,
-                  color=figures.INK, backgroundcolor="white")
+        axes.text(
+            ceiling,
+            1.0,
+            " ceiling",
+            transform=axes.get_xaxis_transform(),
+            ha="left" if close else "center",
+            va="top",
+            fontsize=7,
+            color=figures.INK,
+            backgroundcolor="white",
+        )
 
 
 def _tell(rows: list[dict[str, Any]]) -> str:
-    parts = [f"{figures.look(row['model']).label} {words.auroc(row['value'])} {words.auroc_interval(row)}".strip()
-             for row in rows]
+    parts = [
+        f"{figures.look(row['model']).label} {words.auroc(row['value'])} {words.auroc_interval(row)}".strip()
+        for row in rows
+    ]
     ceiling = next((row["ceiling"] for row in rows if row.get("ceiling") is not None), None)
     return "; ".join(parts) + ("" if ceiling is None else f"; ceiling {words.auroc(ceiling)}") + "."
 
@@ -99,19 +136,24 @@ def decay_panels(results: list[dict[str, Any]], splits: list[str], names: list[s
             for index, model in enumerate(models):
                 line = sorted((row for row in here if row["model"] == model), key=lambda r: splits.index(r["split"]))
                 _decay_line(axes, line, splits, model, (index - (len(models) - 1) / 2) * 0.07)
-                told.append(f"{figures.look(model).label}: "
-                            + ", ".join(f"{words.split(r['split'])} {words.auroc(r['value'])}" for r in line))
+                told.append(
+                    f"{figures.look(model).label}: "
+                    + ", ".join(f"{words.split(r['split'])} {words.auroc(r['value'])}" for r in line)
+                )
             _decay_ceiling(axes, here, splits)
             axes.set_xticks(range(len(splits)), names)
             axes.set_xlim(-0.35, len(splits) - 0.65)
             axes.grid(axis="x", visible=False)
             axes.set_ylabel("AUROC")
             axes.set_title(words.task(task))
-            panels.append(Panel(
-                figures.inline_svg(figure, f"decay-{task}", f"AUROC by split, {words.task(task)}",
-                                   "; ".join(told) + "."),
-                words.task(task),
-            ))
+            panels.append(
+                Panel(
+                    figures.inline_svg(
+                        figure, f"decay-{task}", f"AUROC by split, {words.task(task)}", "; ".join(told) + "."
+                    ),
+                    words.task(task),
+                )
+            )
     return panels
 
 
@@ -128,8 +170,9 @@ def _decay_ceiling(axes: Axes, rows: list[dict[str, Any]], splits: list[str]) ->
     ceilings = {row["split"]: row["ceiling"] for row in rows if row.get("ceiling") is not None}
     for name, ceiling in ceilings.items():
         place = splits.index(name)
-        axes.plot([place - 0.3, place + 0.3], [ceiling, ceiling], color=figures.INK, linewidth=1.0,
-                  linestyle=(0, (4, 2)))
+        axes.plot(
+            [place - 0.3, place + 0.3], [ceiling, ceiling], color=figures.INK, linewidth=1.0, linestyle=(0, (4, 2))
+        )
 
 
 @dataclass(frozen=True)
@@ -151,8 +194,9 @@ def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
         here = [curve for curve in curves if curve.task == task]
         order = figures.order_models({curve.model for curve in here})
         here.sort(key=lambda curve: order.index(curve.model))
-        top = max([0.02] + [max(p, o) for c in here for p, o, n in zip(c.predicted, c.observed, c.rows, strict=True)
-                            if n])
+        top = max(
+            [0.02] + [max(p, o) for c in here for p, o, n in zip(c.predicted, c.observed, c.rows, strict=True) if n]
+        )
         with figures.style():
             figure = figures.new_figure(PANEL, 3.0)
             axes = figure.add_subplot()
@@ -164,13 +208,19 @@ def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
             axes.set_xlabel("predicted probability")
             axes.set_ylabel("observed rate")
             axes.set_title(words.task(task))
-            told = [f"{figures.look(c.model).label}: expected calibration error "
-                    f"{NO_VALUE if c.ece is None else format(c.ece, '.3f')}" for c in here]
-            panels.append(Panel(
-                figures.inline_svg(figure, f"calibration-{task}", f"Calibration, {words.task(task)}",
-                                   "; ".join(told) + "."),
-                words.task(task),
-            ))
+            told = [
+                f"{figures.look(c.model).label}: expected calibration error "
+                f"{NO_VALUE if c.ece is None else format(c.ece, '.3f')}"
+                for c in here
+            ]
+            panels.append(
+                Panel(
+                    figures.inline_svg(
+                        figure, f"calibration-{task}", f"Calibration, {words.task(task)}", "; ".join(told) + "."
+                    ),
+                    words.task(task),
+                )
+            )
     return panels
 
 
@@ -184,8 +234,15 @@ def _calibration_line(axes: Axes, curve: CalibrationCurve) -> None:
         return
     total = sum(n for _, _, n in kept)
     axes.plot([p for p, _, _ in kept], [o for _, o, _ in kept], color=look.colour, linewidth=1.0, alpha=0.8)
-    axes.scatter([p for p, _, _ in kept], [o for _, o, _ in kept], s=[8 + 90 * n / total for _, _, n in kept],
-                 color=look.colour, marker=look.marker, alpha=0.75, linewidths=0)
+    axes.scatter(
+        [p for p, _, _ in kept],
+        [o for _, o, _ in kept],
+        s=[8 + 90 * n / total for _, _, n in kept],
+        color=look.colour,
+        marker=look.marker,
+        alpha=0.75,
+        linewidths=0,
+    )
 
 
 SOURCE_LOOKS = {"clinical": ("#0072B2", "o"), "web": ("#D55E00", "s")}
@@ -206,18 +263,27 @@ def pretraining_panels(curve: list[dict[str, Any]]) -> list[Panel]:
 
 def _loss_panel(train: list[tuple[int, float]], val: dict[str, list[tuple[int, float, float]]]) -> Panel:
     with figures.style():
-        figure = figures.new_figure(1.5 * PANEL, 2.6)
+        figure = figures.new_figure(PANEL, 2.6)
         axes = figure.add_subplot()
         thin = thin_out(train, 400)
         axes.plot([s for s, _ in thin], [v for _, v in thin], color=figures.MUTED, linewidth=0.9, label="train")
         for source, found in val.items():
             colour, marker = SOURCE_LOOKS.get(source, ("#117733", "^"))
-            axes.plot([s for s, _, _ in found], [v for _, v, _ in found], color=colour, marker=marker, markersize=4,
-                      label=f"validation, {source}")
+            axes.plot(
+                [s for s, _, _ in found],
+                [v for _, v, _ in found],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                label=f"validation, {source}",
+            )
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("loss, nats a token")
+        axes.set_title("Loss")
         axes.legend()
-        told = [f"training loss from {train[0][1]:.2f} at step {train[0][0]} to {train[-1][1]:.2f} at step {train[-1][0]}"]
+        told = [
+            f"training loss from {train[0][1]:.2f} at step {train[0][0]} to {train[-1][1]:.2f} at step {train[-1][0]}"
+        ]
         told += [f"validation loss on {source} ends at {found[-1][1]:.2f}" for source, found in val.items()]
         svg = figures.inline_svg(figure, "pretraining-loss", "Pretraining loss", "; ".join(told) + ".")
     return Panel(svg, "Loss by optimizer step.")
@@ -225,15 +291,22 @@ def _loss_panel(train: list[tuple[int, float]], val: dict[str, list[tuple[int, f
 
 def _perplexity_panel(val: dict[str, list[tuple[int, float, float]]]) -> Panel:
     with figures.style():
-        figure = figures.new_figure(1.5 * PANEL, 2.6)
+        figure = figures.new_figure(PANEL, 2.6)
         axes = figure.add_subplot()
         for source, found in val.items():
             colour, marker = SOURCE_LOOKS.get(source, ("#117733", "^"))
-            axes.plot([s for s, _, _ in found], [p for _, _, p in found], color=colour, marker=marker, markersize=4,
-                      label=f"validation, {source}")
+            axes.plot(
+                [s for s, _, _ in found],
+                [p for _, _, p in found],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                label=f"validation, {source}",
+            )
         axes.set_yscale("log")
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("perplexity, log scale")
+        axes.set_title("Perplexity")
         axes.legend()
         told = [f"{source}: from {found[0][2]:.1f} to {found[-1][2]:.1f}" for source, found in val.items()]
         svg = figures.inline_svg(figure, "pretraining-perplexity", "Validation perplexity", "; ".join(told) + ".")
@@ -247,8 +320,9 @@ def thin_out(line: list[tuple[int, float]], most: int) -> list[tuple[int, float]
     return [(group[-1][0], sum(v for _, v in group) / len(group)) for group in groups]
 
 
-def finetuning_panels(curves: dict[str, list[tuple[str, int, float]]], losses: dict[str, list[tuple[int, float]]],
-                      best: dict[str, int]) -> list[Panel]:
+def finetuning_panels(
+    curves: dict[str, list[tuple[str, int, float]]], losses: dict[str, list[tuple[int, float]]], best: dict[str, int]
+) -> list[Panel]:
     """Validation AUROC by step, a panel a task, a line a model; then the training loss. `curves` and `losses` are by
     model: (task, step, AUROC) and (step, loss); `best` is the step whose weights were kept.
     """
@@ -264,17 +338,26 @@ def finetuning_panels(curves: dict[str, list[tuple[str, int, float]]], losses: d
                 if not line:
                     continue
                 look = figures.look(model)
-                axes.plot([s for s, _ in line], [v for _, v in line], color=look.colour, marker=look.marker,
-                          markersize=3.5, linewidth=1.2)
+                axes.plot(
+                    [s for s, _ in line],
+                    [v for _, v in line],
+                    color=look.colour,
+                    marker=look.marker,
+                    markersize=3.5,
+                    linewidth=1.2,
+                )
                 if model in best:
                     axes.axvline(best[model], color=look.colour, linewidth=0.8, linestyle=(0, (2, 2)))
-                told.append(f"{look.label}: from {words.auroc(line[0][1])} at step {line[0][0]} to "
-                            f"{words.auroc(line[-1][1])} at step {line[-1][0]}")
+                told.append(
+                    f"{look.label}: from {words.auroc(line[0][1])} at step {line[0][0]} to "
+                    f"{words.auroc(line[-1][1])} at step {line[-1][0]}"
+                )
             axes.set_xlabel("optimizer step")
             axes.set_ylabel("validation AUROC")
             axes.set_title(words.task(task))
-            svg = figures.inline_svg(figure, f"finetuning-{task}", f"Finetuning, {words.task(task)}",
-                                     "; ".join(told) + ".")
+            svg = figures.inline_svg(
+                figure, f"finetuning-{task}", f"Finetuning, {words.task(task)}", "; ".join(told) + "."
+            )
         panels.append(Panel(svg, words.task(task)))
     loss = _finetuning_loss(losses)
     return [*panels, loss] if loss else panels

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lang1 import figures
 from lang1.config import ReportConfig
 from lang1.report import sections, verdicts
 from lang1.report.collect import RunData
@@ -42,20 +43,24 @@ def read_seen(data: RunData, split: str) -> list[Seen]:
         return None if column.null_count == len(column) else int(pc.sum(column).as_py() or 0)
 
     found = []
-    for path in sorted((data.run / "scores").glob(f"*/*/{split}.parquet")):
-        table = pq.read_table(path, columns=["model_id", "task", "truncated_tokens", "seen_in_pretraining",
-                                             "seen_in_finetuning"])
+    for path in (data.run / "scores").glob(f"*/*/{split}.parquet"):
+        table = pq.read_table(
+            path, columns=["model_id", "task", "truncated_tokens", "seen_in_pretraining", "seen_in_finetuning"]
+        )
         if len(table) == 0:
             continue
-        found.append(Seen(
-            model=table["model_id"][0].as_py(),
-            task=table["task"][0].as_py(),
-            rows=len(table),
-            in_pretraining=total(table["seen_in_pretraining"]),
-            in_finetuning=total(table["seen_in_finetuning"]),
-            truncated=total(pc.greater(table["truncated_tokens"], 0)),
-        ))
-    return found
+        found.append(
+            Seen(
+                model=table["model_id"][0].as_py(),
+                task=table["task"][0].as_py(),
+                rows=len(table),
+                in_pretraining=total(table["seen_in_pretraining"]),
+                in_finetuning=total(table["seen_in_finetuning"]),
+                truncated=total(pc.greater(table["truncated_tokens"], 0)),
+            )
+        )
+    models, tasks = figures.order_models({s.model for s in found}), sections.task_ids(data)
+    return sorted((s for s in found if s.task in tasks), key=lambda s: (tasks.index(s.task), models.index(s.model)))
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,12 @@ def example_refusal(cfg: ReportConfig, data: RunData) -> str | None:
         return "The recipe does not ask for examples (report.example_prompts)."
     if not data.has("tasks"):
         return "The stage tasks was not run."
-    if not sections.is_simulated(data) or not data.comes_from("tasks", "records"):
-        return ("Prompts are shown only when the manifests prove that every note was written by the simulated "
-                "hospital. Those of this run do not, so none is shown.")
+    proven = all(data.comes_from(*pair) for pair in (("tasks", "records"), ("tasks", "corpus"), ("corpus", "records")))
+    if not (sections.is_simulated(data) and proven):
+        return (
+            "Prompts are shown only when the manifests prove that every note was written by the simulated "
+            "hospital. Those of this run do not, so none is shown."
+        )
     return None
 
 
@@ -96,20 +104,23 @@ def read_examples(cfg: ReportConfig, data: RunData, split: str) -> list[Example]
             continue
         table = pq.read_table(path, columns=["row_id", "text", "label", "note_type"]).sort_by("row_id")
         length = pc.add(pc.count_substring(table["text"], " "), 1)
-        table = table.filter(pc.and_(pc.greater_equal(length, EXAMPLE_WORDS[0]),
-                                     pc.less_equal(length, EXAMPLE_WORDS[1])))
+        table = table.filter(
+            pc.and_(pc.greater_equal(length, EXAMPLE_WORDS[0]), pc.less_equal(length, EXAMPLE_WORDS[1]))
+        )
         if len(table) == 0:
             continue
         row = table.slice(0, 1).to_pylist()[0]
         question = question_for(task, row["note_type"], prompt_set)
         given = _probabilities(data, task, split, row["row_id"], len(question.options))
-        examples.append(Example(
-            task=task,
-            note=row["text"],
-            question=render_question(question).strip("\n"),
-            label=int(row["label"]),
-            answers=[(LETTERS[k], option, given[k]) for k, option in enumerate(question.options)],
-        ))
+        examples.append(
+            Example(
+                task=task,
+                note=row["text"],
+                question=render_question(question).strip("\n"),
+                label=int(row["label"]),
+                answers=[(LETTERS[k], option, given[k]) for k, option in enumerate(question.options)],
+            )
+        )
     return examples
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from datetime import date
 from importlib.resources import files
 from typing import Any
 
@@ -40,7 +41,7 @@ def split_dates(data: RunData, task: str, split: str) -> str:
         return ""
     windows = settings.get("denial_windows" if task == "denial" else "windows", {})
     window = windows.get("train" if split in ("train", "val", "test") else split)
-    return f"{window['start']} to before {window['end']}" if window else ""
+    return words.period(date.fromisoformat(window["start"]), date.fromisoformat(window["end"])) if window else ""
 
 
 def split_meaning(data: RunData, split: str) -> str:
@@ -51,8 +52,12 @@ def split_meaning(data: RunData, split: str) -> str:
     if by in ("patient", "sequence"):
         return "patients whom no model was trained on (the source has no dates)"
     tasks = [task for task in task_ids(data) if task not in skipped_tasks(data)]
-    dates = list(dict.fromkeys(split_dates(data, task, split) for task in tasks))
-    when = f", discharged from {dates[0]}" if len(dates) == 1 and dates[0] else ""
+    by_date: dict[str, list[str]] = {}
+    for task in tasks:
+        by_date.setdefault(split_dates(data, task, split), []).append(words.task_in_a_sentence(task))
+    first, *others = by_date or [""]
+    apart = "; ".join(f"{words.join(by_date[when])}: {when}" for when in others)
+    when = f", discharged in {first}" + (f" ({apart})" if apart else "") if first else ""
     if split.startswith("temporal"):
         return f"stays from a later time than any model was trained on{when}"
     return f"patients whom no model was trained on{when}"
@@ -65,20 +70,22 @@ def is_exploratory(data: RunData, split: str) -> bool:
 
 def task_ids(data: RunData) -> list[str]:
     """Every task that the run speaks of, in the paper's order."""
-    seen = set(data.attrition) | set(data.statistics) | {row["task"] for row in data.results} | set(skipped_tasks(data))
+    seen = set(data.attrition) | set(data.statistics) | {row["task"] for row in data.results}
     return [task for task in TASK_IDS if task in seen] + sorted(seen - set(TASK_IDS))
 
 
 def skipped_tasks(data: RunData) -> dict[str, str]:
-    """Tasks that could not be made, with the reason that the stage recorded."""
-    skipped: dict[str, str] = dict(data.facts("tasks").get("skipped", {}))
-    return skipped
+    """Tasks without rows, with the reason that the stage wrote down."""
+    return {task: str(found["message"]) for task, found in data.statistics.items() if found.get("message")}
 
 
 def split_statistics(data: RunData) -> dict[str, dict[str, dict[str, Any]]]:
-    """Per task and split: rows, patients, label counts as a list, words."""
-    return {task: {split: found[split] for split in SPLITS if split in found}
-            for task, found in data.statistics.items() if isinstance(found, dict) and task not in skipped_tasks(data)}
+    """Per task and split that holds rows: rows, patients, words, label counts as a list."""
+    return {
+        task: {split: found["splits"][split] for split in SPLITS if found["splits"].get(split, {}).get("rows")}
+        for task, found in data.statistics.items()
+        if not found.get("message")
+    }
 
 
 @dataclass(frozen=True)
@@ -104,15 +111,17 @@ def results_table(data: RunData, split: str) -> tuple[list[str], list[TaskResult
             continue
         valued = {model: row["value"] for model, row in cells.items() if row.get("value") is not None}
         first = next(iter(cells.values()))
-        table.append(TaskResults(
-            task=task,
-            metric="macro one-versus-rest AUROC" if first["metric"] == "auroc_ovr_macro" else "AUROC",
-            n=first.get("n"),
-            events=events_text(task, first.get("events")),
-            ceiling=next((row["ceiling"] for row in cells.values() if row.get("ceiling") is not None), None),
-            cells=cells,
-            best=max(valued, key=lambda model: valued[model]) if valued else None,
-        ))
+        table.append(
+            TaskResults(
+                task=task,
+                metric="macro one-versus-rest AUROC" if first["metric"] == "auroc_ovr_macro" else "AUROC",
+                n=first.get("n"),
+                events=events_text(task, first.get("events")),
+                ceiling=next((row["ceiling"] for row in cells.values() if row.get("ceiling") is not None), None),
+                cells=cells,
+                best=max(valued, key=lambda model: valued[model]) if valued else None,
+            )
+        )
     return figures.order_models({row["model"] for row in here}), table
 
 
@@ -153,33 +162,25 @@ def base_rates(data: RunData) -> list[RateTable]:
         found = split_statistics(data).get(task)
         if not found:
             continue
-        options = max(len(label_counts(f)) for f in found.values())
+        options = max(len(facts["labels"]) for facts in found.values())
         rows = []
-        for index in range(options):
-            cells = {}
-            for split, facts in found.items():
-                labels = label_counts(facts)
-                total = sum(labels)
-                ours = labels[index] / total if total and index < len(labels) else None
-                cells[split] = (ours, paper.get((task, index, split), (None, None))[1])
+        for index in [1] if options == 2 else range(options):  # of two options, the other follows
+            cells = {
+                split: (facts["labels"][index] / facts["rows"], paper.get((task, index, split), (None, None))[1])
+                for split, facts in found.items()
+            }
             rows.append((words.option(task, index, question_options(data, task)), cells))
-        tables.append(RateTable(
-            task=task,
-            table=next((table for (name, _, _), (table, _) in paper.items() if name == task), None),
-            splits=list(found),
-            dates={split: split_dates(data, task, split) for split in found},
-            counts={split: (int(facts["rows"]), notes.get((task, split))) for split, facts in found.items()},
-            rows=rows,
-        ))
+        tables.append(
+            RateTable(
+                task=task,
+                table=next((table for (name, _, _), (table, _) in paper.items() if name == task), None),
+                splits=list(found),
+                dates={split: split_dates(data, task, split) for split in found},
+                counts={split: (int(facts["rows"]), notes.get((task, split))) for split, facts in found.items()},
+                rows=rows,
+            )
+        )
     return tables
-
-
-def label_counts(facts: dict[str, Any]) -> list[int]:
-    """Label counts of a split as a list, whether written as a list or by option index."""
-    labels = facts.get("labels", [])
-    if isinstance(labels, dict):
-        return [int(labels.get(str(k), 0)) for k in range(1 + max((int(key) for key in labels), default=-1))]
-    return [int(value) for value in labels]
 
 
 def question_options(data: RunData, task: str) -> list[str] | None:
@@ -189,8 +190,10 @@ def question_options(data: RunData, task: str) -> list[str] | None:
 
 
 def _paper_rates() -> dict[tuple[str, int, str], tuple[str, float]]:
-    return {(row["task"], int(row["option"]), row["split"]): (row["table"], float(row["share"]))
-            for row in _paper_file("base_rates.csv")}
+    return {
+        (row["task"], int(row["option"]), row["split"]): (row["table"], float(row["share"]))
+        for row in _paper_file("base_rates.csv")
+    }
 
 
 def _paper_counts() -> dict[tuple[str, str], int]:
@@ -257,8 +260,17 @@ def stage_rows(data: RunData) -> list[StageRow]:
     for folder in FOLDERS:
         manifest = data.manifests.get(folder, {})
         counts = [(key.replace("_", " "), words.count(value)) for key, value in manifest.get("counts", {}).items()]
-        rows.append(StageRow(words.STAGES[folder], folder, manifest.get("started", "").replace("T", " "),
-                             manifest.get("seconds"), manifest.get("peak_memory_mib"), manifest.get("seed"), counts))
+        rows.append(
+            StageRow(
+                words.STAGES[folder],
+                folder,
+                manifest.get("started", "").replace("T", " "),
+                manifest.get("seconds"),
+                manifest.get("peak_memory_mib"),
+                manifest.get("seed"),
+                counts,
+            )
+        )
     return rows
 
 

@@ -17,7 +17,8 @@ from lang1.report import words
 Word = Literal["better", "unclear", "worse"]
 SUBJECTS = ("lang1 finetuned joint", "lang1 finetuned")
 """the model that the report speaks of: the first of these that has results"""
-SAY = {"better": "better than", "unclear": "no clear difference from", "worse": "worse than"}
+BOOSTING = ("tfidf+xgboost", "columns+xgboost")
+"""where these win is said in words, win or lose"""
 ALPHA = 0.05
 
 
@@ -41,13 +42,21 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Detail:
+    """A line of the answer: what it is about, and what is so."""
+
+    about: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer first: one line, then a line an alternative."""
 
     subject: str | None
     split: str
     headline: str
-    details: list[str]
+    details: list[Detail]
     verdicts: list[Verdict]
 
     @property
@@ -68,22 +77,25 @@ def find_subject(results: list[dict[str, Any]]) -> str | None:
 
 def judge(comparisons: list[dict[str, Any]], subject: str, split: str) -> list[Verdict]:
     """Verdicts of `subject` against each alternative on `split`, with Holm's p over the tasks of each alternative."""
-    found = []
+    families: dict[str, list[dict[str, Any]]] = {}
     for row in comparisons:
-        if row["split"] != split or subject not in (row["model_a"], row["model_b"]) or row.get("difference") is None:
-            continue
-        ours_first = row["model_a"] == subject
-        sign = 1.0 if ours_first else -1.0
-        bounds = [None if b is None else sign * b for b in (row.get("ci_low"), row.get("ci_high"))]
-        low, high = bounds if ours_first else reversed(bounds)
-        other = row["model_b"] if ours_first else row["model_a"]
-        found.append((row["task"], other, sign * row["difference"], low, high, row.get("p")))
-    verdicts = []
-    for alternative in dict.fromkeys(row[1] for row in found):
-        family = [row for row in found if row[1] == alternative]
-        for row, p_holm in zip(family, holm([row[-1] for row in family]), strict=True):
-            verdicts.append(Verdict(*row, p_holm, _word(*row[2:5], p_holm)))
-    return verdicts
+        pair = (row["model_a"], row["model_b"])
+        if row["split"] == split and subject in pair and row.get("difference") is not None:
+            families.setdefault(pair[1] if pair[0] == subject else pair[0], []).append(row)
+    return [
+        _verdict(row, subject, other, p_holm)
+        for other, rows in families.items()
+        for row, p_holm in zip(rows, holm([row.get("p") for row in rows]), strict=True)
+    ]
+
+
+def _verdict(row: dict[str, Any], subject: str, other: str, p_holm: float | None) -> Verdict:
+    difference, low, high = row["difference"], row.get("ci_low"), row.get("ci_high")
+    if row["model_a"] != subject:  # the comparison was written the other way round
+        difference = -difference
+        low, high = (None if high is None else -high), (None if low is None else -low)
+    word = _word(difference, low, high, p_holm)
+    return Verdict(row["task"], other, difference, low, high, row.get("p"), p_holm, word)
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:
@@ -124,21 +136,25 @@ def _headline(verdicts: list[Verdict]) -> str:
     by_task = {task: {v.word for v in verdicts if v.task == task} for task in tasks}
     wins = [task for task, seen in by_task.items() if seen == {"better"}]
     beaten = [task for task, seen in by_task.items() if "worse" in seen]
-    alternatives = len({v.other for v in verdicts})
-    every = "the one alternative" if alternatives == 1 else f"each of the {words.number_word(alternatives)} alternatives"
+    undecided = [task for task in tasks if task not in wins and task not in beaten]
+    number = len({v.other for v in verdicts})
+    every = "the one alternative" if number == 1 else f"all {words.number_word(number)} alternatives"
+    some = "it" if number == 1 else "at least one"
     if len(wins) == len(tasks):
-        return f"Yes. It is clearly better than {every}, on {_all(len(tasks))}."
+        return f"Yes. It is clearly better than {every} on {_all(len(tasks))}."
     if len(beaten) == len(tasks):
-        return f"No. At least one alternative is clearly better, on {_all(len(tasks))}."
-    open_tasks = [task for task in tasks if task not in wins and task not in beaten]
+        return f"No. On {_all(len(tasks))} {'the' if number == 1 else 'at least one'} alternative is clearly better."
     parts = []
     if wins:
-        parts.append(f"it is clearly better than {every} on {_named(wins)}")
+        parts.append(f"clearly better than {every} on {_named(wins)}")
     if beaten:
-        parts.append(f"at least one alternative is clearly better on {_named(beaten)}")
-    if open_tasks:
-        parts.append(f"no alternative is clearly better, but not all are clearly worse, on {_named(open_tasks)}")
-    return f"{'In part' if wins else 'Not shown'}: {'; '.join(parts)}."
+        parts.append(f"clearly beaten by {some if wins else 'at least one alternative'} on {_named(beaten)}")
+    if undecided:
+        rest = "the other" if wins or beaten else "all"
+        where = _named(undecided) if len(undecided) < 3 else f"{rest} {words.number_word(len(undecided))} tasks"
+        parts.append(f"no clear difference from {some if wins or beaten else 'at least one alternative'} on {where}")
+    text = "; ".join(parts)
+    return f"{'In part' if wins else 'Not shown'}. {text[0].upper()}{text[1:]}."
 
 
 def _all(tasks: int) -> str:
@@ -149,30 +165,51 @@ def _named(tasks: list[str]) -> str:
     return words.join([words.task_in_a_sentence(task) for task in tasks])
 
 
-def _against(other: str, verdicts: list[Verdict]) -> str:
-    """One sentence against one alternative, with the differences in percentage points."""
+def _against(other: str, verdicts: list[Verdict]) -> Detail:
+    """One sentence against one alternative, with the differences in percentage points of AUROC."""
     parts = []
-    for word in ("better", "unclear", "worse"):
-        cases = [f"{words.task_in_a_sentence(v.task)} ({v.text})" for v in verdicts if v.word == word]
+    for word, say in (("better", "better"), ("worse", "worse"), ("unclear", "no clear difference")):
+        cases = [v for v in verdicts if v.word == word]
         if cases:
-            parts.append(f"{SAY[word].removesuffix(' than').removesuffix(' from')} on {words.join(cases)}")
-    line = f"{figures.look(other).label}: {'; '.join(parts)}."
-    if other == "tfidf+xgboost":
+            parts.append(f"{say} on {_cases(cases, len(verdicts))}")
+    text = f"{'; '.join(parts)}."
+    if other in BOOSTING:
         lost = [words.task_in_a_sentence(v.task) for v in verdicts if v.word == "worse"]
-        line += f" TF-IDF + boosting wins on {words.join(lost) if lost else 'no task'}."
-    return line
+        text += f" {figures.look(other).label} wins on {words.join(lost) if lost else 'no task'}."
+    return Detail(f"Against {_inside(figures.look(other).label)}", text)
 
 
-def _achievable(results: list[dict[str, Any]], subject: str) -> list[str]:
-    shares = [(row["share"], row["task"]) for row in results if row["model"] == subject and row.get("share") is not None]
+def _cases(cases: list[Verdict], tasks: int) -> str:
+    """Each task with its difference and interval; from three on, the tasks and the range of the differences."""
+    if len(cases) < 3:
+        return words.join([f"{words.task_in_a_sentence(v.task)} ({_with_unit(v)})" for v in cases])
+    named = _all(tasks) if len(cases) == tasks else _named([v.task for v in cases])
+    low, high = min(v.difference for v in cases), max(v.difference for v in cases)
+    return f"{named} ({words.points(low)} to {words.points(high)} points)"
+
+
+def _with_unit(v: Verdict) -> str:
+    return f"{words.points(v.difference)} points {words.points_interval(v.ci_low, v.ci_high)}".strip()
+
+
+def _inside(label: str) -> str:
+    return "the same" + label.removeprefix("Same") if label.startswith("Same ") else label
+
+
+def _achievable(results: list[dict[str, Any]], subject: str) -> list[Detail]:
+    shares = [
+        (row["share"], row["task"]) for row in results if row["model"] == subject and row.get("share") is not None
+    ]
     if not shares:
         return []
     mean = sum(share for share, _ in shares) / len(shares)
-    if len(shares) == 1:
-        return [f"Of what could be achieved on these rows it reaches {words.percent(mean)}."]
     (low, low_task), (high, high_task) = min(shares), max(shares)
-    return [
-        f"Of what could be achieved on these rows it reaches between {words.percent(low)} "
-        f"({words.task_in_a_sentence(low_task)}) and {words.percent(high)} ({words.task_in_a_sentence(high_task)}), "
-        f"{words.percent(mean)} in the mean."
-    ]
+    spread = (
+        ""
+        if len(shares) == 1
+        else (
+            f", from {words.percent(low)} ({words.task_in_a_sentence(low_task)}) to {words.percent(high)} "
+            f"({words.task_in_a_sentence(high_task)})"
+        )
+    )
+    return [Detail("Of what could be achieved on these rows", f"{words.percent(mean)} in the mean{spread}.")]

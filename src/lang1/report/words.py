@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import Any
 
 TASKS = {
@@ -44,6 +45,7 @@ STAGES = {
     "scores": "evaluate",
 }
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EM DASH}"
@@ -108,6 +110,19 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def period(start: date, end: date) -> str:
+    """Days from `start` up to, not including, `end`: 2024, Jan 2024 or Jun-Nov 2021 where they are whole months."""
+    last = end - timedelta(days=1)
+    if start.day != 1 or end.day != 1:
+        return f"{start} to {last}"
+    if (start.month, last.month) == (1, 12):
+        return f"{start.year}" if start.year == last.year else f"{start.year}{DASH}{last.year}"
+    first_month, last_month = f"{MONTHS[start.month - 1]} {start.year}", f"{MONTHS[last.month - 1]} {last.year}"
+    if first_month == last_month:
+        return first_month
+    return f"{first_month.removesuffix(f' {last.year}')}{DASH}{last_month}"
 
 
 def number_word(value: int) -> str:

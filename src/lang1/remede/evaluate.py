@@ -1,0 +1,234 @@
+"""The stage `evaluate`: scores of every model, task and split, then all numbers from the score files alone.
+
+Order: language models, then baselines, then numbers. Score files are written one by one and kept by a resumed run;
+metrics.json, summary.json and calibration.json are computed from them, so they do not depend on what was resumed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lang1 import config, runs
+from lang1.config import EvaluateConfig
+from lang1.corpus.hashes import hash_id
+from lang1.errors import InputError
+from lang1.metrics.bootstrap import holm
+from lang1.remede import baselines, measure
+from lang1.remede.ceiling import open_truth, true_probabilities
+from lang1.remede.language_models import score_language_model
+from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
+from lang1.remede.scores import ModelSeen, read_scores, score_path, slug, what_was_seen, write_scores
+
+SUBJECTS = ("lang1 finetuned joint", "lang1 finetuned")
+"""the model that is compared with the others: the first of these that is evaluated"""
+
+Rows = dict[tuple[str, str], TaskRows]
+
+
+def evaluate(
+    cfg: EvaluateConfig,
+    *,
+    models: dict[str, Path],
+    tasks: Path,
+    out: Path,
+    seed: int,
+    tokens: Path | None,
+    records: Path | None,
+    truth: Path | None,
+    force: bool,
+) -> dict[str, Any]:
+    """See lang1.remede.evaluate."""
+    _check_names(cfg, models)
+    if "columns+xgboost" not in cfg.baselines:
+        records = None
+    inputs = {"tasks": tasks, **{f"model {name}": folder for name, folder in models.items()}}
+    inputs |= {key: path for key, path in (("tokens", tokens), ("records", records), ("truth", truth)) if path}
+
+    def work(stage: runs.Stage) -> None:
+        folder = open_tasks(tasks)
+        rows, skipped = _read_rows(cfg, folder, seed)
+        seen = {name: what_was_seen(path, tokens, rows.values()) for name, path in models.items()}
+        for name, path in models.items():
+            score_language_model(cfg, name, path, rows, seen[name], stage.out)
+        skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
+        truths = open_truth(truth) if truth else None
+        _write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, seen, skipped, seed)
+
+    settings = {**config.dump(cfg), "models": list(models)}
+    return runs.run_stage(out, "evaluate", settings, seed, inputs, work, force)
+
+
+def _check_names(cfg: EvaluateConfig, models: dict[str, Path]) -> None:
+    names = [*models, *cfg.baselines]
+    if not names:
+        raise InputError("nothing to evaluate: give a model or a baseline")
+    taken: dict[str, str] = {}
+    for name in names:
+        if slug(name) in taken:
+            raise InputError(f"models {taken[slug(name)]!r} and {name!r} would share the folder {slug(name)}; "
+                             "give them names that differ in letters or digits")
+        taken[slug(name)] = name
+
+
+def _read_rows(cfg: EvaluateConfig, folder: TaskFolder, seed: int) -> tuple[Rows, list[dict[str, str]]]:
+    rows: Rows = {}
+    skipped = []
+    for task in cfg.tasks:
+        for split in cfg.splits:
+            found = folder.read(task, split, cfg.max_rows, seed)
+            if isinstance(found, str):
+                skipped.append({"task": task, "split": split, "why": found})
+            else:
+                rows[task, split] = found
+    if not rows:
+        whys = "; ".join(dict.fromkeys(f"{s['task']}: {s['why']}" for s in skipped))
+        raise InputError(f"{folder.path}: no rows for any task and split that is asked for ({whys})")
+    return rows, skipped
+
+
+def _score_baselines(
+    cfg: EvaluateConfig, folder: TaskFolder, rows: Rows, records: Path | None, seed: int, stage: runs.Stage
+) -> list[dict[str, str]]:
+    """Fit and score what is not there yet. Returns what could not be fitted, and why."""
+    skipped, chosen = [], dict[str, Any]()
+    for task in dict.fromkeys(task for task, _ in rows):
+        scored = [part for (t, _), part in rows.items() if t == task]
+        train, val = folder.read(task, "train", cfg.baseline_train_rows, seed), folder.read(task, "val")
+        for kind in dict.fromkeys(name.partition("+")[0] for name in cfg.baselines):
+            names = [str(name) for name in cfg.baselines if name.startswith(f"{kind}+")]
+            whys = _score_kind(cfg, kind, names, train, val, scored, records, seed, stage, chosen)
+            skipped += [{"task": task, "model": name, "why": why} for name, why in whys.items()]
+    stage.record(baselines=chosen)
+    return skipped
+
+
+def _score_kind(
+    cfg: EvaluateConfig,
+    kind: str,
+    names: list[str],
+    train: TaskRows | str,
+    val: TaskRows | str,
+    scored: list[TaskRows],
+    records: Path | None,
+    seed: int,
+    stage: runs.Stage,
+    chosen: dict[str, Any],
+) -> dict[str, str]:
+    """Baselines that share their features, on one task. Returns why, for those that cannot be fitted."""
+    if isinstance(train, str) or isinstance(val, str):
+        lacking = train if isinstance(train, str) else str(val)
+        return dict.fromkeys(names, f"nothing to fit or tune on: {lacking}")
+    task, notes = train.task, stage.scratch() / f"{slug(kind)}-{train.task}.json"
+    done = all(score_path(stage.out, name, task, part.split).exists() for name in names for part in scored)
+    if done and notes.exists():
+        chosen.update(runs.read_json(notes))
+        return {}
+    runs.say(f"evaluate: {', '.join(names)}, {task}")
+    features = _features(kind, train, records)
+    if isinstance(features, str):
+        return dict.fromkeys(names, features)
+    return _fit_and_write(cfg, names, features, train, val, scored, seed, stage, chosen, notes)
+
+
+def _features(kind: str, train: TaskRows, records: Path | None) -> Callable[[TaskRows], Any] | str:
+    if kind == "tfidf":
+        return baselines.tfidf(train)
+    return baselines.columns(records, train) if records else "no records were given"
+
+
+def _fit_and_write(
+    cfg: EvaluateConfig,
+    names: list[str],
+    features: Callable[[TaskRows], Any],
+    train: TaskRows,
+    val: TaskRows,
+    scored: list[TaskRows],
+    seed: int,
+    stage: runs.Stage,
+    chosen: dict[str, Any],
+    notes: Path,
+) -> dict[str, str]:
+    threads = cfg.threads or os.cpu_count() or 1
+    learn, tune = (baselines.Labelled(features(part), part.labels) for part in (train, val))
+    inputs = {part.split: features(part) for part in scored}
+    whys, facts = dict[str, str](), dict[str, Any]()
+    for name in names:
+        fitted = baselines.fit(name, learn, tune, train.options, seed, threads)
+        if isinstance(fitted, str):
+            whys[name] = fitted
+            continue
+        facts[f"{name}, {train.task}"] = fitted.facts
+        for part in scored:
+            write_scores(stage.out, name, part, fitted.predict(inputs[part.split]), method="classifier")
+    if not whys:
+        runs.write_json(notes, facts)
+    chosen.update(facts)
+    return whys
+
+
+def _write_numbers(
+    cfg: EvaluateConfig,
+    stage: runs.Stage,
+    models: list[str],
+    rows: Rows,
+    truths: dict[str, Any] | None,
+    seen: dict[str, ModelSeen],
+    skipped: list[dict[str, str]],
+    seed: int,
+) -> None:
+    results, details, comparisons, curves = [], [], [], []
+    subject = next((name for name in (*SUBJECTS, *models) if name in models), None)
+    for (task, split), part in rows.items():
+        paths = {model: score_path(stage.out, model, task, split) for model in models}
+        group = measure.group_scores(task, split, {m: read_scores(p) for m, p in paths.items() if p.exists()})
+        known = true_probabilities(truths, task, group.encounters, group.options) if truths else None
+        truth_NK = measure.usable_truth(known)
+        if truths and truth_NK is None:
+            skipped.append({"task": task, "split": split, "why": "the truth file knows too few rows: no ceiling"})
+        sampled = measure.resample(group, truth_NK, cfg.bootstrap_resamples, seed)
+        for model in group.p:
+            result = measure.result_of(group, model, sampled, truth_NK)
+            results.append(result)
+            details.append(result | measure.metrics_of(group, model, sampled) | _seen_counts(part, seen.get(model)))
+            if split == cfg.headline_split:
+                curves.append(measure.calibration_of(group, model))
+        if subject in group.p:
+            comparisons += [measure.compare(group, subject, m, sampled) for m in group.p if m != subject]
+    _add_holm(comparisons)
+    facts = {
+        "headline_split": cfg.headline_split, "subject": subject, "bootstrap_resamples": cfg.bootstrap_resamples,
+        "interval": "percentile, patients resampled", "seed": seed, "truth": truths is not None, "skipped": skipped,
+    }
+    runs.write_json(stage.out / "metrics.json", {"rows": details, "facts": facts})
+    runs.write_json(stage.out / "calibration.json", curves)
+    runs.write_json(stage.out / "summary.json", {"results": results, "comparisons": comparisons, "facts": facts})
+    stage.count(results=len(results), comparisons=len(comparisons), skipped=len(skipped),
+                rows=sum(len(part.table) for part in rows.values()))
+    stage.record(skipped=skipped, subject=subject)
+
+
+def _seen_counts(part: TaskRows, seen: ModelSeen | None) -> dict[str, int | None]:
+    """Rows whose note, or whose patient, the model met before; None where nobody can tell."""
+    counts: dict[str, int | None] = {}
+    patients = [hash_id(patient) for patient in part.strings("patient_id")]
+    for when in ("pretraining", "finetuning"):
+        found = getattr(seen, when) if seen else None
+        for what, names, values in (
+            ("notes", found.notes if found else None, part.strings("note_hash")),
+            ("patients", found.patients if found else None, patients),
+        ):
+            counts[f"rows_of_{what}_seen_in_{when}"] = None if names is None else sum(v in names for v in values)
+    return counts
+
+
+def _add_holm(comparisons: list[dict[str, Any]]) -> None:
+    """Holm over the tasks of each split and alternative."""
+    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in comparisons:
+        families.setdefault((row["split"], row["model_b"]), []).append(row)
+    for family in families.values():
+        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = p

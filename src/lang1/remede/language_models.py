@@ -1,0 +1,104 @@
+"""Score Hugging Face folders on the tasks: zero-shot and finetuned models by the same code (5.4, 5.5)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lang1 import runs
+from lang1.config import EvaluateConfig
+from lang1.errors import InputError
+from lang1.models.load import load_model, load_tokenizer
+from lang1.remede.rows import TaskRows
+from lang1.remede.scores import Floats, ModelSeen, score_path, write_scores
+from lang1.scoring.options import (
+    METHOD,
+    PromptSet,
+    encode_prompts,
+    option_probabilities,
+    option_token_ids,
+    pad_id_of,
+    score_prompt_sets,
+)
+
+
+def score_language_model(
+    cfg: EvaluateConfig, name: str, folder: Path, rows: dict[tuple[str, str], TaskRows], seen: ModelSeen, out: Path
+) -> None:
+    """Write a score file for each (task, split) of `rows`; those of a split whose files are all there are kept.
+
+    The tasks of a split are scored together, because they share notes; so a resumed run makes the same batches, and
+    the same numbers, as an undisturbed one. Raises InputError for a folder that cannot answer the questions.
+    """
+    splits = dict.fromkeys(split for _, split in rows)
+    waiting = {
+        split: [part for (_, s), part in rows.items() if s == split]
+        for split in splits
+        if not all(score_path(out, name, t, s).exists() for t, s in rows if s == split)
+    }
+    if not waiting:
+        return
+    import torch
+
+    torch.set_num_threads(cfg.threads or os.cpu_count() or 1)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    _check_vocabulary(folder, model, tokenizer)
+    for split, parts in waiting.items():
+        runs.say(f"evaluate: {name}, {split}")
+        _score_split(cfg, name, folder, model, tokenizer, parts, seen, out)
+
+
+def _score_split(
+    cfg: EvaluateConfig,
+    name: str,
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    parts: list[TaskRows],
+    seen: ModelSeen,
+    out: Path,
+) -> None:
+    context = getattr(model.config, "max_position_embeddings", None)
+    sets = {
+        part.task: PromptSet(
+            encode_prompts(tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context),
+            option_token_ids(tokenizer, part.question),
+        )
+        for part in parts
+    }
+    logits = score_prompt_sets(model, sets, batch_tokens=cfg.batch_tokens, pad_id=pad_id_of(tokenizer))
+    for part in parts:
+        _check_finite(folder, part, logits[part.task])
+    for part in parts:
+        write_scores(
+            out,
+            name,
+            part,
+            option_probabilities(logits[part.task]),
+            method=METHOD,
+            logits_NK=logits[part.task],
+            prompt_tokens=[len(prompt.ids) for prompt in sets[part.task].encoded],
+            truncated_tokens=[prompt.truncated_tokens for prompt in sets[part.task].encoded],
+            seen=seen,
+        )
+
+
+def _check_vocabulary(folder: Path, model: Any, tokenizer: Any) -> None:
+    entries = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > entries:
+        raise InputError(
+            f"{folder}: the tokenizer has {len(tokenizer)} entries and the model {entries}; "
+            "the two are not of one model"
+        )
+
+
+def _check_finite(folder: Path, part: TaskRows, logits_NK: Floats) -> None:
+    broken = int((~np.isfinite(logits_NK)).any(axis=1).sum())
+    if broken:
+        raise InputError(
+            f"{folder}: gives no finite logits for {broken} of {len(logits_NK)} rows of {part.task}, {part.split}; "
+            "its weights are broken or its training diverged"
+        )

@@ -1,0 +1,116 @@
+"""The rows that are scored: read from the tasks folder, checked, in one order, drawn by hash where there are too many.
+
+Rows are sorted by row_id, so that every model's score file has the same order and no result depends on how a file
+was written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lang1 import runs
+from lang1.corpus.hashes import hash_fraction
+from lang1.errors import InputError
+from lang1.tasks.prompts import OPTIONS_PER_TASK, Question, question_for
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = ("row_id", "patient_id", "encounter_id", "note_type", "note_hash", "text", "label")
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """Rows of one task and split, sorted by row_id, with the question that is asked of them."""
+
+    task: str
+    split: str
+    table: pa.Table
+    question: Question
+
+    @property
+    def options(self) -> int:
+        """How many answers the question has."""
+        return len(self.question.options)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Index of the true option of each row."""
+        return self.table["label"].to_numpy().astype(np.int64)
+
+    def strings(self, column: str) -> list[str]:
+        """A text column as a list."""
+        values: list[str] = self.table[column].to_pylist()
+        return values
+
+
+@dataclass(frozen=True)
+class TaskFolder:
+    """A complete tasks folder."""
+
+    path: Path
+    prompt_set: str
+    skipped: dict[str, str]
+    """tasks that the tasks stage could not build, and why"""
+
+    def read(self, task: str, split: str, limit: int | None = None, seed: int = 0) -> TaskRows | str:
+        """Rows of a task and split, at most `limit` drawn by hash; or, as a text, why there are none.
+
+        Raises InputError for rows that no task folder of ours holds.
+        """
+        if task in self.skipped:
+            return self.skipped[task]
+        path = self.path / task / f"{split}.parquet"
+        if not path.exists():
+            return f"the tasks folder has no split {split} of this task"
+        table = _read(path)
+        if len(table) == 0:
+            return "no rows"
+        _check_labels(path, table, OPTIONS_PER_TASK[task])
+        types = table["note_type"].unique().to_pylist()
+        if len(types) != 1:
+            raise InputError(f"{path}: rows of several note types ({', '.join(map(str, types))}); one is needed")
+        table = table.sort_by("row_id")
+        if limit is not None and len(table) > limit:
+            table = table.take(_draw(table["row_id"].to_pylist(), limit, seed))
+        return TaskRows(task, split, table, question_for(task, types[0], self.prompt_set))
+
+
+def open_tasks(path: Path) -> TaskFolder:
+    """A complete tasks folder. Raises InputError when it is another stage's, or not whole."""
+    manifest = runs.read_manifest(path)
+    if manifest.get("stage") != "tasks":
+        raise InputError(f"{path}: written by the stage {manifest.get('stage')}, not tasks; give a tasks folder")
+    config = manifest.get("config", {})
+    skipped = manifest.get("facts", {}).get("skipped", {})
+    return TaskFolder(path, str(config.get("prompt_set", "recommended")), dict(skipped))
+
+
+def _read(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=list(COLUMNS))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not readable as task rows ({type(error).__name__}); run lang1 tasks again") from None
+
+
+def _check_labels(path: Path, table: pa.Table, options: int) -> None:
+    labels = table["label"].to_numpy()
+    wrong = np.flatnonzero((labels < 0) | (labels >= options))
+    if len(wrong):
+        raise InputError(
+            f"{path}: row {table['row_id'][int(wrong[0])]}: label {labels[wrong[0]]} is not one of the "
+            f"{options} options; run lang1 tasks again"
+        )
+
+
+def _draw(row_ids: list[str], limit: int, seed: int) -> list[int]:
+    order = sorted(range(len(row_ids)), key=lambda i: (hash_fraction(seed, row_ids[i]), row_ids[i]))
+    return sorted(order[:limit])

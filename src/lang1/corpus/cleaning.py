@@ -43,6 +43,7 @@ PART_ROWS = 200_000
 """notes a part file"""
 SECRET = 0o600
 SAY_EVERY_S = 10.0
+CONNECT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def _client(scheduler: str | None, workers: int, scratch: Path) -> Iterator[Any]
             yield stack.enter_context(Client(cluster))
             return
         try:
-            client = Client(scheduler, timeout=20)
+            client = Client(scheduler, timeout=CONNECT_S)
         except (OSError, ValueError):
             raise InputError(
                 f"clean.scheduler: no Dask scheduler answers at {scheduler}; start one, or leave it null "

@@ -133,7 +133,7 @@ def fill(hospital: Hospital, stays: int = 40) -> None:
     """Patients of no interest, so that every task has rows to train on: ids begin with `filler`."""
     day = datetime(2010, 1, 1)
     for n in range(stays):
-        admit = day + timedelta(days=n)
+        admit = day + timedelta(days=10 * n)
         name = f"filler{n:03d}"
         hospital.stay(name, str(admit), str(admit + timedelta(days=2)), name)
         hospital.code(name, "I10", patient_id=name)

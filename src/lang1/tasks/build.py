@@ -47,7 +47,7 @@ def build_tasks(
 def _build(cfg: TasksConfig, records: Path, corpus: Path, seed: int, stage: Stage) -> None:
     database = open_database(records, corpus, stage.scratch())
     try:
-        _make_facts(database, cfg, seed)
+        make_facts(database, cfg, seed)
         steps: dict[str, list[Step]] = {task: select_rows(database, task, cfg) for task in cfg.tasks}
         for task in cfg.tasks:
             write_rows(database, task, stage.out / task)
@@ -62,7 +62,7 @@ def _build(cfg: TasksConfig, records: Path, corpus: Path, seed: int, stage: Stag
     stage.count(**{f"{task}_rows": found[-1].remaining for task, found in steps.items()})
 
 
-def _make_facts(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int) -> None:
+def make_facts(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int) -> None:
     """From records to the table `facts`: a row an encounter, a column a rule or label."""
     set_variables(database, cfg)
     run_sql(database, "stays")

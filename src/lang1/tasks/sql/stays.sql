@@ -1,5 +1,5 @@
--- Encounters -> stays. A stay is one encounter, or several with a gap shorter than `transfer_us` (transfers,
--- overlaps and negative gaps: one hospital stay). It carries the id of its first encounter.
+-- Encounters -> stays. A stay is one encounter, or several with a gap shorter than `transfer_us` (transfers), that
+-- touch or overlap: one time in hospital. It carries the id of its first encounter.
 
 -- What is known of each encounter alone.
 CREATE TABLE checked AS
@@ -48,8 +48,9 @@ WITH ordered AS (
 ), numbered AS (
     SELECT
         *,
-        count(*) FILTER (latest_end IS NULL
-                         OR epoch_us(admit_time) - epoch_us(latest_end) >= getvariable('transfer_us')) OVER (
+        count(*) FILTER (latest_end IS NULL OR (
+            admit_time > latest_end AND epoch_us(admit_time) - epoch_us(latest_end) >= getvariable('transfer_us')
+        )) OVER (
             PARTITION BY patient_id ORDER BY admit_time, end_time, encounter_id
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS stay_number

@@ -1,1 +1,24 @@
-"""training"""
+"""Training: pretraining and finetuning, one loop. Importing this room stays light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lang1.config import FinetuneConfig, PretrainConfig
+
+
+def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+    """Pretrain on the shards of `tokens` into `out`; returns the manifest (`training/pretraining.py`)."""
+    from lang1.training.pretraining import pretrain as run
+
+    return run(cfg, tokens=tokens, out=out, seed=seed, force=force)
+
+
+def finetune(
+    cfg: FinetuneConfig, *, tasks: Path, model: Path, out: Path, seed: int, force: bool = False
+) -> dict[str, Any]:
+    """Finetune `model` on the rows of `tasks` into `out`; returns the manifest (`training/finetuning.py`)."""
+    from lang1.training.finetuning import finetune as run
+
+    return run(cfg, tasks=tasks, model=model, out=out, seed=seed, force=force)

@@ -1,0 +1,150 @@
+"""From weights to a Hugging Face folder: safetensors, config, generation config, tokenizer, model card.
+
+The folder loads in plain transformers, PEFT, vLLM and lm-eval. `save_pretrained` writes into a scratch folder and
+its files pass through runs.py, since it would leave model.safetensors at mode 0600 whatever the configuration says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lang1 import runs
+from lang1.errors import InputError
+from lang1.models.build import parameter_count
+from lang1.models.load import hide_progress_bars, load_config
+
+WEIGHTS = "model.safetensors"
+HASHES = "hashes.json"
+"""of a checkpoint folder, written last: its files and their SHA-256"""
+FACTS = "facts.json"
+"""of a checkpoint folder: what the model card says of the run"""
+
+
+def export_model(model: Any, tokenizer: Path, out: Path, facts: dict[str, Any]) -> Path:
+    """Write `model` (any Hugging Face causal LM) with the tokenizer of a folder; `facts` go into the model card."""
+    hide_progress_bars()
+    with _scratch(out) as scratch:
+        model.save_pretrained(scratch)
+        _write_generation_config(model.config, scratch)
+        for file in sorted(scratch.iterdir()):
+            with runs.atomic_path(out / file.name) as path:
+                shutil.copyfile(file, path)
+    copy_tokenizer(tokenizer, out)
+    runs.write_text(out / "README.md", model_card(model, facts))
+    return out
+
+
+def export_checkpoint(*, checkpoint: Path, out: Path) -> Path:
+    """A resumable checkpoint (`checkpoints/step-XXXXXXXX`) as a Hugging Face folder; optimizer state stays behind.
+
+    Raises InputError when the checkpoint is not whole or `out` holds other files.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    check_hashes(checkpoint)
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: not empty; choose another --out")
+    with torch.device("cpu"):
+        model = AutoModelForCausalLM.from_config(load_config(checkpoint), dtype=torch.float32)
+    load_weights(model, load_file(checkpoint / WEIGHTS))
+    return export_model(model, checkpoint.parent / "tokenizer", out, runs.read_json(checkpoint / FACTS))
+
+
+def load_weights(model: Any, weights: dict[str, Any]) -> None:
+    """Copy named weights into `model`; names and shapes must agree. Raises InputError when they do not."""
+    import torch
+
+    parameters = dict(model.named_parameters())
+    wrong = sorted(parameters.keys() ^ weights.keys()) or [
+        name for name, tensor in weights.items() if tensor.shape != parameters[name].shape
+    ]
+    if wrong:
+        raise InputError(
+            f"weights do not fit the model's configuration: {', '.join(wrong[:3])}; "
+            "the checkpoint belongs to another model"
+        )
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            parameters[name].copy_(tensor)
+
+
+def check_hashes(folder: Path) -> None:
+    """Raise InputError unless `folder` is a whole checkpoint: every file there, every hash right."""
+    if not (folder / HASHES).is_file():
+        raise InputError(f"{folder}: no whole checkpoint (no {HASHES}); give a step-XXXXXXXX folder of lang1 pretrain")
+    for name, sha256 in runs.read_json(folder / HASHES).items():
+        if not (folder / name).is_file() or runs.sha256_file(folder / name) != sha256:
+            raise InputError(f"{folder / name}: missing or damaged (hash differs); use the checkpoint before it")
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Copy the files of a tokenizer folder, byte by byte."""
+    names = [p for p in sorted(source.glob("*")) if p.is_file() and _is_tokenizer_file(p.name)]
+    if not names:
+        raise InputError(f"{source}: no tokenizer files; give the folder that lang1 tokenize wrote")
+    for file in names:
+        if file.resolve() != (out / file.name).resolve():
+            with runs.atomic_path(out / file.name) as path:
+                shutil.copyfile(file, path)
+
+
+def _is_tokenizer_file(name: str) -> bool:
+    return name.startswith(("tokenizer", "special_tokens_map", "added_tokens", "chat_template")) or name in {
+        "vocab.json",
+        "merges.txt",
+        "spiece.model",
+    }
+
+
+def model_card(model: Any, facts: dict[str, Any]) -> str:
+    """README.md with the front matter that model hubs read; `facts` as a table."""
+    config = model.config
+    rows = {
+        "parameters": f"{parameter_count(model):,}",
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "heads, key-value heads": f"{config.num_attention_heads}, {config.num_key_value_heads}",
+        "vocabulary": f"{config.vocab_size:,}",
+        "context length": f"{config.max_position_embeddings:,}",
+        **{key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in facts.items()},
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return (
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\nlanguage: en\nlicense: other\n"
+        "tags:\n- lang1\n- clinical\n---\n\n# LANG1\n\n"
+        "A decoder language model trained on a health system's own notes by `lang1`, after LANG1/ReMedE. Treat the\n"
+        "weights as you treat the notes they were trained on: a language model can repeat its training text.\n"
+        "Not a medical device; its probabilities were measured on the data of one site only.\n\n"
+        f"| fact | value |\n|---|---|\n{table}\n"
+    )
+
+
+def _write_generation_config(config: Any, folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.eos_token_id
+    ).save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        path = Path(tempfile.mkdtemp(prefix=".export-", dir=out.parent))
+    except OSError as error:
+        raise runs.disk_error(out, error) from None
+    try:
+        yield path
+    except OSError as error:
+        raise runs.disk_error(out, error) from None
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""Packs through the model: several questions behind one note in one sequence, logits at the answer positions only.
+
+    tokens     [BOS note ......][question 1 ... Answer:][question 2 ... Answer:]
+    positions   0 1 ... n-1      n ...                   n ...
+
+A question sees the note and itself, so each answer is what the plain prompt gives (tests/training/test_packs.py).
+Sequences are right-padded: under causal attention nothing that is read depends on the padding. A batch of packs with
+one question each needs no mask and takes the causal path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from lang1.models.fast import logits_at
+from lang1.training.asked import AskedTask, Pack, Rows
+
+
+@dataclass(frozen=True)
+class PackBatch:
+    """B packs in tensors of T tokens; M answers in all, R the most questions a pack."""
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    segments: torch.Tensor | None
+    """0 the note, i its i-th question, -1 padding; None when every pack has one question"""
+    answers: torch.Tensor
+    """(B, R) answer positions, a pack's last one repeated"""
+    answer_rows: torch.Tensor
+    """(M) index of each answer in the flattened (B, R)"""
+    tasks: list[int]
+    labels: torch.Tensor
+    row_ids: list[str]
+    real_tokens: int
+    """without padding"""
+
+
+def make_batches(rows: Rows, packs: Sequence[Pack], batch_tokens: int) -> list[PackBatch]:
+    """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included."""
+    notes = rows.notes(packs)
+    lengths = [
+        len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked) for note, pack in zip(notes, packs, strict=True)
+    ]
+    order = sorted(range(len(packs)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > batch_tokens:
+            batches.append([])
+        batches[-1].append(i)
+    return [_tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch]) for batch in batches]
+
+
+def _tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any]) -> PackBatch:
+    width = max(len(note) + sum(len(tasks[t].ids) for t, _ in p.asked) for p, note in zip(packs, notes, strict=True))
+    most = max(len(pack.asked) for pack in packs)
+    tokens = np.zeros((len(packs), width), dtype=np.int64)
+    positions = np.zeros((len(packs), width), dtype=np.int64)
+    segments = np.full((len(packs), width), -1, dtype=np.int64)
+    answers = np.zeros((len(packs), most), dtype=np.int64)
+    kept = []
+    for b, (pack, note) in enumerate(zip(packs, notes, strict=True)):
+        end = len(note)
+        tokens[b, :end], positions[b, :end], segments[b, :end] = note, np.arange(end), 0
+        for r, (task, _) in enumerate(pack.asked):
+            ids = tasks[task].ids
+            part = slice(end, end + len(ids))
+            tokens[b, part], segments[b, part] = ids, r + 1
+            positions[b, part] = np.arange(len(note), len(note) + len(ids))
+            end += len(ids)
+            answers[b, r:] = end - 1
+            kept.append(b * most + r)
+    asked = [(task, label) for pack in packs for task, label in pack.asked]
+    return PackBatch(
+        tokens=torch.from_numpy(tokens),
+        positions=torch.from_numpy(positions),
+        segments=torch.from_numpy(segments) if most > 1 else None,
+        answers=torch.from_numpy(answers),
+        answer_rows=torch.tensor(kept),
+        tasks=[task for task, _ in asked],
+        labels=torch.tensor([label for _, label in asked]),
+        row_ids=[row for pack in packs for row in pack.rows],
+        real_tokens=int((segments >= 0).sum()),
+    )
+
+
+def option_logits(model: Any, batch: PackBatch, tasks: list[AskedTask]) -> torch.Tensor:
+    """Logits of the options at the M answer positions, in fp32; -inf where a task has fewer options."""
+    mask = None if batch.segments is None else _sees(batch.segments)
+    logits_BRV = logits_at(model, batch.tokens, batch.positions, mask, batch.answers)
+    logits_MV = logits_BRV.flatten(0, 1)[batch.answer_rows].float()
+    most = max(len(task.option_ids) for task in tasks)
+    options_M = torch.tensor([[*tasks[t].option_ids, *[0] * (most - len(tasks[t].option_ids))] for t in batch.tasks])
+    real_M = torch.tensor([[k < len(tasks[t].option_ids) for k in range(most)] for t in batch.tasks])
+    return logits_MV.gather(1, options_M).masked_fill(~real_M, -torch.inf)
+
+
+def answer_loss(model: Any, batch: PackBatch, tasks: list[AskedTask], weights: list[float]) -> torch.Tensor:
+    """Summed weighted cross-entropy of the true options among the options, corrected for balanced draws."""
+    logits_MK = option_logits(model, batch, tasks)
+    most = logits_MK.shape[1]
+    factors = torch.tensor([[*tasks[t].log_factors, *[0.0] * (most - len(tasks[t].log_factors))] for t in batch.tasks])
+    losses_M = functional.cross_entropy(logits_MK + factors, batch.labels, reduction="none")
+    return losses_M @ torch.tensor([weights[t] for t in batch.tasks])
+
+
+def _sees(segments_BT: torch.Tensor) -> torch.Tensor:
+    """(B, 1, T, T), true where the row's token may look at the column's: causal, the note or the same question."""
+    length = segments_BT.shape[1]
+    mine, other = segments_BT[:, :, None], segments_BT[:, None, :]
+    return ((other == 0) | (mine == other))[:, None] & torch.ones(length, length, dtype=torch.bool).tril()

@@ -191,8 +191,8 @@ class PretrainConfig:
     """steps between resumable checkpoints"""
     keep_checkpoints: int = 3
     """newest checkpoints kept"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """fp32, or bf16 autocast over fp32 weights"""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0
     """CPU threads of torch; 0: one a core"""
 
@@ -341,9 +341,14 @@ class FinetuneConfig:
     balance: Literal["none", "sqrt", "even"] = "none"
     """how training rows are drawn within a task: none, as they come (the paper); sqrt or even, rare classes more
     often, with the option logits corrected for it in the loss so that probabilities stay those of the cohort"""
+    share_notes: bool = True
+    """tasks that ask about the same note read it together: the same answers for fewer tokens"""
+    batch_tokens: int = 8192
+    """prompt tokens a forward, padding included"""
     max_note_tokens: int = 512
     """the note's head is kept to so many tokens, the question never cut (5.4, field.md section 5 row 15)"""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0
     """CPU threads of torch; 0: one a core"""
 

@@ -85,7 +85,7 @@ LOOKS: dict[str, Look] = {
 }
 """known models in the order in which tables and figures list them"""
 
-SPARE_COLOURS = ("#44AA99", "#661100", "#4477AA", "#BB5566", "#222255", "#225522")
+SPARE_COLOURS = ("#1B7F6F", "#661100", "#4477AA", "#BB5566", "#222255", "#225522")
 
 
 def look(model: str) -> Look:
@@ -117,11 +117,33 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches, outside pyplot: nothing to close, nothing global. Call it within `style()`."""
+@dataclass(frozen=True)
+class Margins:
+    """Space around the axes, inches. Given, figures line up side by side and are drawn in half the time."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+def new_figure(width: float, height: float, margins: Margins | None = None) -> Figure:
+    """An empty figure, inches, outside pyplot: nothing to close, nothing global. Call it within `style()`.
+
+    Without `margins` matplotlib measures every label and makes room (its constrained layout).
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    if margins is None:
+        return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=margins.left / width,
+        right=1 - margins.right / width,
+        bottom=margins.bottom / height,
+        top=1 - margins.top / height,
+    )
+    return figure
 
 
 def save_figure(fig: Figure, path: Path) -> list[Path]:
@@ -160,7 +182,7 @@ def inline_svg(fig: Figure, name: str, title: str, description: str) -> str:
 def _render(fig: Figure, kind: str, salt: str, metadata: dict[str, None]) -> bytes:
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none", "pdf.fonttype": 42}):
+    with style(), matplotlib.rc_context({"svg.hashsalt": salt}):  # text is laid out now, not when it was drawn
         sink = io.BytesIO()
         fig.savefig(sink, format=kind, metadata=metadata)
     return sink.getvalue()

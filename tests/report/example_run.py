@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from lang1 import config, runs
+from lang1.metrics.bootstrap import holm
 from lang1.scoring.schema import scores_schema
 from lang1.tasks.prompts import OPTIONS_PER_TASK, question_for
 from lang1.tasks.schema import ROWS
@@ -149,7 +150,7 @@ def _tokens(root: Path) -> None:
             "clinical": {"train": facts(12900, 2_310_000), "val": facts(130, 22_500)},
             "web": {"train": facts(210, 640_000) | {"patients": None}, "val": facts(3, 7000) | {"patients": None}},
         },
-        "web": {"path": "shared/data/text_general", "used": True, "why": None},
+        "web": {"path": "shared/data/text_general", "used": True, "why": "found"},
     }
     _stage(
         root,
@@ -187,6 +188,10 @@ def _checkpoints(root: Path) -> None:
         config.PretrainConfig(steps=400, global_batch=16, micro_batch=16),
         {"tokens": root / "tokens"},
         {"curve.jsonl": curve},
+        facts={
+            "tokens_by_source": {"clinical": 1_474_560, "web": 163_840},
+            "epochs_by_source": {"clinical": 0.6383, "web": 0.256},
+        },
     )
 
 
@@ -294,56 +299,19 @@ def _model(root: Path, folder: str, init: str, tasks: tuple[str, ...]) -> None:
 
 def _scores(root: Path, tasks: tuple[str, ...]) -> None:
     files: dict[str, Any] = {}
-    results, comparisons, calibration = [], [], []
+    results: list[dict[str, Any]] = []
     for task in tasks:
         for split in SPLITS[1:]:
-            drop = {"val": 0.0, "test": 0.0, "temporal_1": 0.01, "temporal_2": 0.025}[split]
-            width = 0.9 / math.sqrt(SIZES[split]) * (1.6 if task == "mortality" else 1.0)
-            values = {}
-            for model, share in SHARES.items():
-                if model == "tfidf+xgboost" and task == BOOSTING_WINS:
-                    share = 0.9
-                value = 0.5 + share * (CEILINGS[task] - 0.5) - drop + random.gauss(0, 0.004)
-                values[model] = value
-                results.append(
-                    {
-                        "task": task,
-                        "model": model,
-                        "split": split,
-                        "metric": "auroc" if OPTIONS_PER_TASK[task] == 2 else "auroc_ovr_macro",
-                        "value": value,
-                        "ci_low": value - width,
-                        "ci_high": value + width,
-                        "n": SIZES[split],
-                        "events": _counts(task, SIZES[split]),
-                        "ceiling": CEILINGS[task],
-                        "share": (value - 0.5) / (CEILINGS[task] - 0.5),
-                    }
-                )
+            for model in SHARES:
+                results.append(_result(task, split, model))
                 files[f"{model.replace(' ', '-').replace('+', '-')}/{task}/{split}.parquet"] = _score_rows(
                     task, split, model
                 )
-                calibration.append(_calibration(task, split, model))
-            ours = "lang1 finetuned joint"
-            for other in SHARES:
-                if other != ours:
-                    difference = values[ours] - values[other]
-                    z = abs(difference) / (width / 2.6)
-                    comparisons.append(
-                        {
-                            "task": task,
-                            "split": split,
-                            "model_a": ours,
-                            "model_b": other,
-                            "difference": difference,
-                            "ci_low": difference - 0.75 * width,
-                            "ci_high": difference + 0.75 * width,
-                            "p": max(0.001, math.erfc(z / math.sqrt(2))),
-                        }
-                    )
-    files["summary.json"] = {"results": results, "comparisons": comparisons}
-    files["calibration.json"] = calibration
-    files["metrics.json"] = {}
+    seen = [row | _seen(row) for row in results]
+    files["summary.json"] = {"results": results, "comparisons": _comparisons(results), "facts": {}}
+    files["calibration.json"] = [_calibration(task, "temporal_2", model) for task in tasks for model in SHARES]
+    files["metrics.json"] = {"rows": seen, "facts": {}}
+    skipped = [{"task": "cci", "model": "columns+xgboost", "why": "no records were given"}]
     _stage(
         root,
         "scores",
@@ -351,7 +319,62 @@ def _scores(root: Path, tasks: tuple[str, ...]) -> None:
         config.EvaluateConfig(tasks=tasks),  # type: ignore[arg-type]
         {"tasks": root / "tasks"},
         files,
+        facts={"skipped": skipped},
     )
+
+
+def _width(task: str, split: str) -> float:
+    return 0.9 / math.sqrt(SIZES[split]) * (1.6 if task == "mortality" else 1.0)
+
+
+def _result(task: str, split: str, model: str) -> dict[str, Any]:
+    share = 0.9 if model == "tfidf+xgboost" and task == BOOSTING_WINS else SHARES[model]
+    drop = {"val": 0.0, "test": 0.0, "temporal_1": 0.01, "temporal_2": 0.025}[split]
+    value = 0.5 + share * (CEILINGS[task] - 0.5) - drop + random.gauss(0, 0.004)
+    return {
+        "task": task,
+        "model": model,
+        "split": split,
+        "metric": "auroc" if OPTIONS_PER_TASK[task] == 2 else "auroc_ovr_macro",
+        "value": value,
+        "ci_low": value - _width(task, split),
+        "ci_high": value + _width(task, split),
+        "n": SIZES[split],
+        "patients": int(SIZES[split] * 0.8),
+        "events": {str(k): n for k, n in enumerate(_counts(task, SIZES[split]))},
+        "ceiling": CEILINGS[task],
+        "ceiling_ci_low": CEILINGS[task] - 0.02,
+        "ceiling_ci_high": CEILINGS[task] + 0.02,
+        "share": (value - 0.5) / (CEILINGS[task] - 0.5),
+    }
+
+
+def _seen(row: dict[str, Any]) -> dict[str, int | None]:
+    ours, met = row["model"].startswith("lang1"), row["split"] in ("val", "test")
+    return {
+        "rows_of_notes_seen_in_pretraining": (row["n"] if met else 0) if ours else None,
+        "rows_of_notes_seen_in_finetuning": 0 if ours else None,
+        "rows_of_patients_seen_in_pretraining": row["n"] // 2 if ours else None,
+        "rows_of_patients_seen_in_finetuning": row["n"] // 3 if ours else None,
+    }
+
+
+def _comparisons(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    ours, comparisons = "lang1 finetuned joint", []
+    values = {(row["task"], row["split"], row["model"]): row["value"] for row in results}
+    for split in SPLITS[1:]:
+        for other in SHARES:
+            tasks = [task for task, s, model in values if s == split and model == other and other != ours]
+            rows = []
+            for task in tasks:
+                difference, half = values[task, split, ours] - values[task, split, other], 0.75 * _width(task, split)
+                p = max(0.001, math.erfc(abs(difference) / half * 1.96 / math.sqrt(2)))
+                interval = {"ci_low": difference - half, "ci_high": difference + half}
+                names = {"task": task, "split": split, "model_a": ours, "model_b": other}
+                rows.append({**names, "difference": difference, **interval, "p": p})
+            for row, p_holm in zip(rows, holm([row["p"] for row in rows]), strict=True):
+                comparisons.append(row | {"p_holm": p_holm})
+    return comparisons
 
 
 def _calibration(task: str, split: str, model: str) -> dict[str, Any]:
@@ -370,7 +393,9 @@ def _calibration(task: str, split: str, model: str) -> dict[str, Any]:
                     "n": n,
                 }
             )
-    return {"task": task, "split": split, "model": model, "ece": 0.02 + abs(random.gauss(0, 0.01)), "bins": bins}
+    of = "option 1" if OPTIONS_PER_TASK[task] == 2 else "most likely option"
+    ece = 0.02 + abs(random.gauss(0, 0.01))
+    return {"task": task, "split": split, "model": model, "of": of, "ece": ece, "bins": bins}
 
 
 def _score_rows(task: str, split: str, model: str) -> pa.Table:

@@ -19,7 +19,7 @@ from lang1.config import ReportConfig
 from lang1.report import curves, limits, plots, rows, sections, words
 from lang1.report.collect import RunData, collect, complete_folders
 from lang1.report.flow import WIDTH, draw_flow
-from lang1.report.verdicts import answer
+from lang1.report.verdicts import BOOSTING, answer, find_subject
 
 DECAY_SPLITS = ("test", "temporal_1", "temporal_2")
 
@@ -68,6 +68,7 @@ def _context(cfg: ReportConfig, data: RunData) -> dict[str, Any]:
     split = sections.headline_split(data)
     models, table = sections.results_table(data, split)
     seen = rows.read_seen(data, split)
+    macro = [words.task(row.task) for row in table if row.metric == "auroc_ovr_macro"]
     return {
         "split": split,
         "split_meaning": sections.split_meaning(data, split),
@@ -78,6 +79,9 @@ def _context(cfg: ReportConfig, data: RunData) -> dict[str, Any]:
         "skipped": sections.skipped_tasks(data),
         "models": models,
         "table": table,
+        "macro": words.join(macro),
+        "macro_tasks": len(macro),
+        "not_measured": sections.not_measured(data),
         "limits": limits.find_limits(data, split, seen),
         "seen": seen,
         "examples": rows.read_examples(cfg, data, split),
@@ -110,25 +114,33 @@ def _corpus(data: RunData) -> dict[str, Any]:
         "clean_counts": [(key.replace("_", " "), words.count(value)) for key, value in data.counts("corpus").items()],
         "pretraining": plots.pretraining_panels(data.pretraining),
         "pretrain_config": data.config("checkpoints"),
+        "tokens_read": sections.tokens_read(data),
     }
 
 
 def _figures(data: RunData, split: str) -> dict[str, Any]:
     present = [name for name in DECAY_SPLITS if any(row["split"] == name for row in data.results)]
-    names = [words.split(name) for name in present]
+    names = {task: [_split_name(data, task, name) for name in present] for task in sections.task_ids(data)}
     calibration = curves.calibration_curves(data, split)
+    subject = find_subject(data.results)
+    drawn = [curve for curve in calibration if curve.model in (subject, *BOOSTING)] or calibration
     return {
         "auroc": plots.auroc_panels(data.results, split),
         "decay": plots.decay_panels(data.results, present, names) if len(present) > 1 else [],
         "decay_splits": present,
-        "calibration": plots.calibration_panels(calibration),
+        "calibration": plots.calibration_panels(drawn),
         "calibration_curves": calibration,
-        "calibration_models": figures.order_models({curve.model for curve in calibration}),
+        "calibration_models": figures.order_models({curve.model for curve in drawn}),
         "finetuning": plots.finetuning_panels(
             curves.finetuning_points(data), curves.finetuning_losses(data), curves.best_steps(data)
         ),
         "finetuned_models": list(curves.finetuning_losses(data)),
     }
+
+
+def _split_name(data: RunData, task: str, split: str) -> str:
+    dates = sections.split_dates(data, task, split) if split.startswith("temporal") else ""
+    return f"{words.split(split)}\n{dates}" if dates else words.split(split)
 
 
 def _making(data: RunData) -> dict[str, Any]:

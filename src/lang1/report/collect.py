@@ -54,7 +54,7 @@ class RunData:
     results: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
     metrics: dict[str, Any]
-    calibration: Any
+    calibration: list[dict[str, Any]]
 
     def has(self, folder: str) -> bool:
         """True when the stage of this folder ended."""
@@ -121,7 +121,7 @@ def collect(folders: dict[str, Path], run: Path) -> RunData:
         results=summary.get("results", []),
         comparisons=summary.get("comparisons", []),
         metrics=value("scores", "metrics.json", {}),
-        calibration=value("scores", "calibration.json", {}),
+        calibration=value("scores", "calibration.json", []),
     )
 
 

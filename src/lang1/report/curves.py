@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lang1.config import TASK_IDS
 from lang1.report import sections
 from lang1.report.collect import RunData
 from lang1.report.plots import CalibrationCurve
@@ -62,19 +63,18 @@ def best_steps(data: RunData) -> dict[str, int]:
 
 
 def calibration_curves(data: RunData, split: str) -> list[CalibrationCurve]:
-    """The bins of every model and task on `split`."""
-    curves = []
-    for row in data.calibration if isinstance(data.calibration, list) else []:
-        if row["split"] == split:
-            bins = row["bins"]
-            curves.append(
-                CalibrationCurve(
-                    task=row["task"],
-                    model=row["model"],
-                    predicted=[float(b["predicted"] or 0) for b in bins],
-                    observed=[float(b["observed"] or 0) for b in bins],
-                    rows=[int(b["n"]) for b in bins],
-                    ece=row.get("ece"),
-                )
-            )
-    return curves
+    """The bins of every model and task on `split`, in the order of tasks."""
+    rows = [row for row in data.calibration if row["split"] == split]
+    rows.sort(key=lambda row: TASK_IDS.index(row["task"]) if row["task"] in TASK_IDS else len(TASK_IDS))
+    return [
+        CalibrationCurve(
+            task=row["task"],
+            model=row["model"],
+            predicted=[float(b["predicted"]) for b in row["bins"]],
+            observed=[float(b["observed"]) for b in row["bins"]],
+            rows=[int(b["n"]) for b in row["bins"]],
+            ece=row.get("ece"),
+            of=row["of"],
+        )
+        for row in rows
+    ]

@@ -130,30 +130,37 @@ def _few_events(data: RunData, split: str) -> Limit | None:
 
 
 def _contamination(seen: list[Seen]) -> Limit | None:
-    known = [s for s in seen if s.in_pretraining is not None or s.in_finetuning is not None]
+    known = [s for s in seen if s.notes_in_pretraining is not None or s.notes_in_finetuning is not None]
     if not known:
         return None
-    met = [s for s in known if s.in_pretraining or s.in_finetuning]
+    met = [s for s in known if s.notes_in_pretraining or s.notes_in_finetuning]
+    method = "Notes are compared by the hash of their text, so near copies are not found."
     if not met:
-        return Limit(
-            "Nothing was seen before",
-            "No note of this split stood in the pretraining corpus or among the "
-            "finetuning rows, compared by the hash of its text. Near copies are not found this way.",
-        )
-    return Limit(
-        "Some notes were seen before",
-        f"Of the rows measured, {_met(met)}. Notes are compared by the hash of "
-        "their text, so near copies are not counted.",
-    )
+        title = "No note was seen before"
+        text = "None of the notes measured stood in the pretraining corpus or among the finetuning rows."
+    else:
+        title, text = "Some notes were seen before", f"Of the rows measured, {_met(met)}."
+    return Limit(title, " ".join([text, method, *_known_patients(known)]))
 
 
 def _met(met: list[Seen]) -> str:
     return "; ".join(
-        f"{figures.look(s.model).label} had met {words.count(s.in_pretraining or 0)} in pretraining and "
-        f"{words.count(s.in_finetuning or 0)} in finetuning of {words.count(s.rows)} "
+        f"{figures.look(s.model).label} had met the note of {words.count(s.notes_in_pretraining or 0)} in pretraining "
+        f"and of {words.count(s.notes_in_finetuning or 0)} in finetuning, of {words.count(s.rows)} "
         f"({words.task_in_a_sentence(s.task)})"
         for s in met
     )
+
+
+def _known_patients(known: list[Seen]) -> list[str]:
+    """Patients whose earlier notes were met: as it is in use, but a reader must know."""
+    shares = [max(s.patients_in_pretraining or 0, s.patients_in_finetuning or 0) / s.rows for s in known if s.rows]
+    if not shares or max(shares) == 0:
+        return []
+    return [
+        f"Other notes of the same patients were met for up to {words.percent(max(shares))} of a task's rows, as they "
+        "would be in use."
+    ]
 
 
 def _cut(seen: list[Seen]) -> Limit | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SPLIT_ORDER = ("val", "test", "temporal_1", "temporal_2")
 PANEL = 3.55
 """width of a panel, inches: a phone's width at its natural size"""
+LINES = figures.Margins(left=0.64, right=0.08, bottom=0.45, top=0.28)
+DOTS = figures.Margins(left=1.22, right=0.42, bottom=0.45, top=0.26)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def auroc_panels(results: list[dict[str, Any]], split: str) -> list[Panel]:
         order = figures.order_models({row["model"] for row in rows})
         rows.sort(key=lambda row: order.index(row["model"]))
         with figures.style():
-            figure = figures.new_figure(PANEL, 0.95 + 0.27 * len(rows))
+            figure = figures.new_figure(PANEL, 0.98 + 0.27 * len(rows), DOTS)
             axes = figure.add_subplot()
             _dots(axes, rows, left)
             axes.set_title(words.task(task))
@@ -122,8 +124,8 @@ def _tell(rows: list[dict[str, Any]]) -> str:
     return "; ".join(parts) + ("" if ceiling is None else f"; ceiling {words.auroc(ceiling)}") + "."
 
 
-def decay_panels(results: list[dict[str, Any]], splits: list[str], names: list[str]) -> list[Panel]:
-    """A panel a task: AUROC of each model from `test` to the later windows, with intervals."""
+def decay_panels(results: list[dict[str, Any]], splits: list[str], names: dict[str, list[str]]) -> list[Panel]:
+    """A panel a task: AUROC of each model from `test` to the later windows, with intervals. `names` are by task."""
     panels = []
     rows = [row for row in results if row["split"] in splits and row.get("value") is not None]
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -131,7 +133,7 @@ def decay_panels(results: list[dict[str, Any]], splits: list[str], names: list[s
         models = figures.order_models({row["model"] for row in here})
         told = []
         with figures.style():
-            figure = figures.new_figure(PANEL, 2.35)
+            figure = figures.new_figure(PANEL, 2.35, LINES)
             axes = figure.add_subplot()
             for index, model in enumerate(models):
                 line = sorted((row for row in here if row["model"] == model), key=lambda r: splits.index(r["split"]))
@@ -141,7 +143,7 @@ def decay_panels(results: list[dict[str, Any]], splits: list[str], names: list[s
                     + ", ".join(f"{words.split(r['split'])} {words.auroc(r['value'])}" for r in line)
                 )
             _decay_ceiling(axes, here, splits)
-            axes.set_xticks(range(len(splits)), names)
+            axes.set_xticks(range(len(splits)), names[task])
             axes.set_xlim(-0.35, len(splits) - 0.65)
             axes.grid(axis="x", visible=False)
             axes.set_ylabel("AUROC")
@@ -185,6 +187,8 @@ class CalibrationCurve:
     observed: list[float]
     rows: list[int]
     ece: float | None
+    of: str
+    """whose probability: `option 1`, or `most likely option`"""
 
 
 def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
@@ -198,14 +202,14 @@ def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
             [0.02] + [max(p, o) for c in here for p, o, n in zip(c.predicted, c.observed, c.rows, strict=True) if n]
         )
         with figures.style():
-            figure = figures.new_figure(PANEL, 3.0)
+            figure = figures.new_figure(PANEL, 3.0, LINES)
             axes = figure.add_subplot()
             axes.plot([0, 1], [0, 1], color=figures.MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
             for curve in here:
                 _calibration_line(axes, curve)
             axes.set_xlim(0, min(1.0, 1.05 * top))
             axes.set_ylim(0, min(1.0, 1.05 * top))
-            axes.set_xlabel("predicted probability")
+            axes.set_xlabel(f"predicted probability of {_whose(here[0])}")
             axes.set_ylabel("observed rate")
             axes.set_title(words.task(task))
             told = [
@@ -225,6 +229,10 @@ def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
 
 
 NO_VALUE = "not given"
+
+
+def _whose(curve: CalibrationCurve) -> str:
+    return words.option(curve.task, 1) if curve.of == "option 1" else "the likeliest option"
 
 
 def _calibration_line(axes: Axes, curve: CalibrationCurve) -> None:
@@ -254,7 +262,8 @@ def pretraining_panels(curve: list[dict[str, Any]]) -> list[Panel]:
     val: dict[str, list[tuple[int, float, float]]] = {}
     for row in curve:
         for source, found in (row.get("val") or {}).items():
-            val.setdefault(source, []).append((row["step"], found["loss"], found["perplexity"]))
+            if found.get("loss") is not None:
+                val.setdefault(source, []).append((row["step"], found["loss"], found["perplexity"]))
     if not train:
         return []
     panels = [_loss_panel(train, val)]
@@ -263,7 +272,7 @@ def pretraining_panels(curve: list[dict[str, Any]]) -> list[Panel]:
 
 def _loss_panel(train: list[tuple[int, float]], val: dict[str, list[tuple[int, float, float]]]) -> Panel:
     with figures.style():
-        figure = figures.new_figure(PANEL, 2.6)
+        figure = figures.new_figure(PANEL, 2.6, LINES)
         axes = figure.add_subplot()
         thin = thin_out(train, 400)
         axes.plot([s for s, _ in thin], [v for _, v in thin], color=figures.MUTED, linewidth=0.9, label="train")
@@ -291,7 +300,7 @@ def _loss_panel(train: list[tuple[int, float]], val: dict[str, list[tuple[int, f
 
 def _perplexity_panel(val: dict[str, list[tuple[int, float, float]]]) -> Panel:
     with figures.style():
-        figure = figures.new_figure(PANEL, 2.6)
+        figure = figures.new_figure(PANEL, 2.6, LINES)
         axes = figure.add_subplot()
         for source, found in val.items():
             colour, marker = SOURCE_LOOKS.get(source, ("#117733", "^"))
@@ -331,7 +340,7 @@ def finetuning_panels(
     for task in tasks:
         told = []
         with figures.style():
-            figure = figures.new_figure(PANEL, 2.2)
+            figure = figures.new_figure(PANEL, 2.2, LINES)
             axes = figure.add_subplot()
             for model, points in curves.items():
                 line = [(step, value) for name, step, value in points if name == task]
@@ -368,7 +377,7 @@ def _finetuning_loss(losses: dict[str, list[tuple[int, float]]]) -> Panel | None
         return None
     told = []
     with figures.style():
-        figure = figures.new_figure(PANEL, 2.2)
+        figure = figures.new_figure(PANEL, 2.2, LINES)
         axes = figure.add_subplot()
         for model, line in losses.items():
             if line:

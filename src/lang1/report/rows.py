@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lang1 import figures
 from lang1.config import ReportConfig
@@ -22,45 +21,55 @@ EXAMPLE_WORDS = (60, 170)
 
 @dataclass(frozen=True)
 class Seen:
-    """Rows of a task on a split, and how many of them a model had met before or did not see whole."""
+    """Rows of a task on a split, and how many of them a model had met before or did not read whole.
+
+    None where nobody can tell: a model that came from elsewhere.
+    """
 
     model: str
     task: str
     rows: int
-    in_pretraining: int | None
-    in_finetuning: int | None
+    notes_in_pretraining: int | None
+    notes_in_finetuning: int | None
+    patients_in_pretraining: int | None
+    patients_in_finetuning: int | None
     truncated: int | None
 
 
 def read_seen(data: RunData, split: str) -> list[Seen]:
-    """Counts from the score files of `split`; None where a model leaves the column empty."""
-    if not data.has("scores"):
-        return []
+    """What `evaluate` counted on `split`, in the order of tasks and models."""
+    truncated = _count_truncated(data, split)
+    tasks = sections.task_ids(data)
+    rows = [row for row in data.metrics.get("rows", []) if row["split"] == split and row["task"] in tasks]
+    models = figures.order_models({row["model"] for row in rows})
+    rows.sort(key=lambda row: (tasks.index(row["task"]), models.index(row["model"])))
+    return [
+        Seen(
+            model=row["model"],
+            task=row["task"],
+            rows=int(row["n"]),
+            notes_in_pretraining=row.get("rows_of_notes_seen_in_pretraining"),
+            notes_in_finetuning=row.get("rows_of_notes_seen_in_finetuning"),
+            patients_in_pretraining=row.get("rows_of_patients_seen_in_pretraining"),
+            patients_in_finetuning=row.get("rows_of_patients_seen_in_finetuning"),
+            truncated=truncated.get((row["model"], row["task"])),
+        )
+        for row in rows
+    ]
+
+
+def _count_truncated(data: RunData, split: str) -> dict[tuple[str, str], int]:
+    """Rows whose note was cut, by model and task; baselines, which read the whole note, are not in it."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    def total(column: Any) -> int | None:
-        return None if column.null_count == len(column) else int(pc.sum(column).as_py() or 0)
-
-    found = []
-    for path in (data.run / "scores").glob(f"*/*/{split}.parquet"):
-        table = pq.read_table(
-            path, columns=["model_id", "task", "truncated_tokens", "seen_in_pretraining", "seen_in_finetuning"]
-        )
-        if len(table) == 0:
-            continue
-        found.append(
-            Seen(
-                model=table["model_id"][0].as_py(),
-                task=table["task"][0].as_py(),
-                rows=len(table),
-                in_pretraining=total(table["seen_in_pretraining"]),
-                in_finetuning=total(table["seen_in_finetuning"]),
-                truncated=total(pc.greater(table["truncated_tokens"], 0)),
-            )
-        )
-    models, tasks = figures.order_models({s.model for s in found}), sections.task_ids(data)
-    return sorted((s for s in found if s.task in tasks), key=lambda s: (tasks.index(s.task), models.index(s.model)))
+    counts: dict[tuple[str, str], int] = {}
+    for path in (data.run / "scores").glob(f"*/*/{split}.parquet") if data.has("scores") else ():
+        table = pq.read_table(path, columns=["model_id", "task", "truncated_tokens"])
+        if table["truncated_tokens"].null_count < len(table):
+            key = table["model_id"][0].as_py(), table["task"][0].as_py()
+            counts[key] = int(pc.sum(pc.greater(table["truncated_tokens"], 0)).as_py())
+    return counts
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import csv
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any
 
 from lang1 import figures
@@ -95,8 +96,10 @@ class TaskResults:
     task: str
     metric: str
     n: int | None
+    patients: int | None
     events: str
-    ceiling: float | None
+    ceiling: dict[str, Any]
+    """ceiling and its interval, as far as they are known"""
     cells: dict[str, dict[str, Any]]
     best: str | None
 
@@ -114,15 +117,26 @@ def results_table(data: RunData, split: str) -> tuple[list[str], list[TaskResult
         table.append(
             TaskResults(
                 task=task,
-                metric="macro one-versus-rest AUROC" if first["metric"] == "auroc_ovr_macro" else "AUROC",
+                metric=first["metric"],
                 n=first.get("n"),
+                patients=first.get("patients"),
                 events=events_text(task, first.get("events")),
-                ceiling=next((row["ceiling"] for row in cells.values() if row.get("ceiling") is not None), None),
+                ceiling={key: first.get(key) for key in ("ceiling", "ceiling_ci_low", "ceiling_ci_high")},
                 cells=cells,
                 best=max(valued, key=lambda model: valued[model]) if valued else None,
             )
         )
     return figures.order_models({row["model"] for row in here}), table
+
+
+def not_measured(data: RunData) -> list[str]:
+    """What `evaluate` could not measure, and why."""
+    lines = []
+    for row in data.facts("scores").get("skipped", []):
+        where = [figures.look(row["model"]).label] if "model" in row else []
+        where += [words.task_in_a_sentence(row["task"])] + ([words.split(row["split"])] if "split" in row else [])
+        lines.append(f"{', '.join(where)}: {row['why']}.")
+    return lines
 
 
 def event_counts(events: Any) -> list[int]:
@@ -226,13 +240,23 @@ def sources_table(data: RunData) -> list[SourceRow]:
     return rows
 
 
+def tokens_read(data: RunData) -> list[str]:
+    """How many tokens of each source the pretraining read, and how often it went through them."""
+    facts = data.facts("checkpoints")
+    epochs = facts.get("epochs_by_source", {})
+    return [
+        f"{words.count(tokens)} {source} tokens" + (f" ({epochs[source]:.2g} epochs)" if source in epochs else "")
+        for source, tokens in facts.get("tokens_by_source", {}).items()
+    ]
+
+
 def web_text(data: RunData) -> str | None:
     """Whether web text was in the mix, and why not."""
     web = data.tokens_index.get("web")
     if not isinstance(web, dict):
         return None
     if web.get("used"):
-        return "Web text was part of the corpus." + (f" {_sentence(web['why'])}" if web.get("why") else "")
+        return f"Web text was part of the corpus ({PurePath(str(web['path'])).name})."
     return f"No web text was used: the mix is clinical only. {_sentence(web.get('why') or 'no reason was recorded')}"
 
 

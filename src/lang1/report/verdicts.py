@@ -1,9 +1,9 @@
 """Who wins where: verdicts from the paired comparisons on the headline split, and the sentences that say them.
 
-A verdict needs both: an interval of the difference that leaves out zero, and a p below 0.05 after Holm's correction.
-All else is "no clear difference". The interval alone would cry wolf once in twenty comparisons; the p alone hides the
-size. Each alternative is a question of its own, so its family is its tasks; "better than every alternative" needs no
-further correction, since all of them must hold (an intersection-union test).
+A verdict needs both: an interval of the difference that leaves out zero, and a p below 0.05 after Holm's correction,
+as `evaluate` wrote it. All else is "no clear difference". The interval alone would cry wolf once in twenty
+comparisons; the p alone hides the size. Each alternative is a question of its own, so its family is its tasks;
+"better than every alternative" needs no further correction, since all must hold (an intersection-union test).
 """
 
 from __future__ import annotations
@@ -76,37 +76,22 @@ def find_subject(results: list[dict[str, Any]]) -> str | None:
 
 
 def judge(comparisons: list[dict[str, Any]], subject: str, split: str) -> list[Verdict]:
-    """Verdicts of `subject` against each alternative on `split`, with Holm's p over the tasks of each alternative."""
-    families: dict[str, list[dict[str, Any]]] = {}
-    for row in comparisons:
-        pair = (row["model_a"], row["model_b"])
-        if row["split"] == split and subject in pair and row.get("difference") is not None:
-            families.setdefault(pair[1] if pair[0] == subject else pair[0], []).append(row)
+    """Verdicts of `subject` against each alternative on `split`."""
     return [
-        _verdict(row, subject, other, p_holm)
-        for other, rows in families.items()
-        for row, p_holm in zip(rows, holm([row.get("p") for row in rows]), strict=True)
+        _verdict(row, subject)
+        for row in comparisons
+        if row["split"] == split and subject in (row["model_a"], row["model_b"]) and row.get("difference") is not None
     ]
 
 
-def _verdict(row: dict[str, Any], subject: str, other: str, p_holm: float | None) -> Verdict:
-    difference, low, high = row["difference"], row.get("ci_low"), row.get("ci_high")
-    if row["model_a"] != subject:  # the comparison was written the other way round
-        difference = -difference
+def _verdict(row: dict[str, Any], subject: str) -> Verdict:
+    difference, low, high, other = row["difference"], row.get("ci_low"), row.get("ci_high"), row["model_b"]
+    if row["model_b"] == subject:  # the comparison was written the other way round
+        difference, other = -difference, row["model_a"]
         low, high = (None if high is None else -high), (None if low is None else -low)
+    p_holm = row.get("p_holm")
     word = _word(difference, low, high, p_holm)
     return Verdict(row["task"], other, difference, low, high, row.get("p"), p_holm, word)
-
-
-def holm(p_values: list[float | None]) -> list[float | None]:
-    """Holm's adjusted p of each test; a test without p stays without and is not counted."""
-    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for rank, (p, i) in enumerate(order):
-        highest = max(highest, min(1.0, p * (len(order) - rank)))
-        adjusted[i] = highest
-    return adjusted
 
 
 def _word(difference: float, low: float | None, high: float | None, p_holm: float | None) -> Word:
@@ -138,21 +123,25 @@ def _headline(verdicts: list[Verdict]) -> str:
     beaten = [task for task, seen in by_task.items() if "worse" in seen]
     undecided = [task for task in tasks if task not in wins and task not in beaten]
     number = len({v.other for v in verdicts})
-    every = "the one alternative" if number == 1 else f"all {words.number_word(number)} alternatives"
+    every = {1: "the one alternative", 2: "both alternatives"}.get(
+        number, f"all {words.number_word(number)} alternatives"
+    )
+    one_of_them = "the alternative" if number == 1 else "at least one alternative"
     some = "it" if number == 1 else "at least one"
     if len(wins) == len(tasks):
         return f"Yes. It is clearly better than {every} on {_all(len(tasks))}."
     if len(beaten) == len(tasks):
-        return f"No. On {_all(len(tasks))} {'the' if number == 1 else 'at least one'} alternative is clearly better."
+        return f"No. On {_all(len(tasks))} {one_of_them} is clearly better."
     parts = []
     if wins:
         parts.append(f"clearly better than {every} on {_named(wins)}")
     if beaten:
-        parts.append(f"clearly beaten by {some if wins else 'at least one alternative'} on {_named(beaten)}")
+        parts.append(f"clearly beaten by {some if wins else one_of_them} on {_named(beaten)}")
     if undecided:
-        rest = "the other" if wins or beaten else "all"
-        where = _named(undecided) if len(undecided) < 3 else f"{rest} {words.number_word(len(undecided))} tasks"
-        parts.append(f"no clear difference from {some if wins or beaten else 'at least one alternative'} on {where}")
+        few = len(undecided) < 3 and (wins or beaten)
+        where = _named(undecided) if few else f"the other {words.number_word(len(undecided))} tasks"
+        where = _all(len(tasks)) if len(undecided) == len(tasks) else where
+        parts.append(f"no clear difference from {some if wins or beaten else one_of_them} on {where}")
     text = "; ".join(parts)
     return f"{'In part' if wins else 'Not shown'}. {text[0].upper()}{text[1:]}."
 

@@ -64,7 +64,11 @@ def auroc(value: float | None) -> str:
 
 def auroc_interval(row: dict[str, Any]) -> str:
     """[0.701, 0.742], or nothing where there is none."""
-    low, high = row.get("ci_low"), row.get("ci_high")
+    return interval(row.get("ci_low"), row.get("ci_high"))
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """[0.701, 0.742], or nothing where a bound is missing."""
     return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 

@@ -94,6 +94,7 @@ def run(config: RunConfig, root: Path, first: str | None = None, last: str | Non
         _DO[name](config, layout, force)
         times[name] = time.monotonic() - started
     _publish(layout, wanted)
+    runs.write_text(root / "config.yaml", dump_yaml(config))  # now true: no stage refused it
     width = max(len(name) for name in STAGES)
     for name, seconds in times.items():
         runs.say(f"  {name:<{width}} {seconds:8.1f} s")
@@ -115,16 +116,17 @@ def _between(first: str | None, last: str | None) -> tuple[str, ...]:
 
 
 def _claim(root: Path, config: RunConfig) -> None:
-    """Refuse a folder that belongs to another run; otherwise leave the resolved configuration in it."""
+    """Refuse a folder that belongs to another run; a new one gets its name and the resolved configuration."""
     marker = root / "run.json"
     if marker.exists():
         owner = runs.read_json(marker).get("name")
         if owner != config.name:
             raise InputError(f"{root}: holds the run {owner!r}, not {config.name!r}; choose another --out")
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+    elif root.exists() and (not root.is_dir() or any(p.suffix != ".tmp" for p in root.iterdir())):
         raise InputError(f"{root}: is not empty and holds no lang1 run; choose another --out")
-    runs.write_json(marker, {"name": config.name})
-    runs.write_text(root / "config.yaml", dump_yaml(config))
+    else:
+        runs.write_json(marker, {"name": config.name})
+        runs.write_text(root / "config.yaml", dump_yaml(config))
 
 
 def _publish(layout: Layout, wanted: tuple[str, ...]) -> None:

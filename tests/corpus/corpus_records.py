@@ -15,9 +15,8 @@ from lang1.config import CleanConfig
 from lang1.corpus import clean
 from lang1.ehr.schema import NOTES
 
-WORDS = (
-    "patient denies chest pain and fever history of diabetes on metformin 500 mg daily BP 120/80 stable plan".split()
-)
+SENTENCE = "patient denies chest pain and fever history of diabetes on metformin 500 mg daily BP 120/80 stable plan"
+WORDS = SENTENCE.split()
 
 
 def note(number: int, text: str | None, **changed: Any) -> dict[str, Any]:

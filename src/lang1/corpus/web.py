@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from lang1.errors import InputError
 SUFFIXES = (".jsonl", ".jsonl.zst", ".jsonl.gz", ".parquet", ".txt")
 PAGE_CHARACTERS = 2000
 CHUNK_BYTES = 1 << 20
-_ABOUT = ("source", "readme", "license")
+_ABOUT = re.compile(r"(?:source|readme|license)\b", re.I)
 _SHARED = "../shared/data/"
 
 
@@ -40,7 +41,7 @@ def resolve(path: str) -> Path:
 def list_files(path: Path) -> list[Path]:
     """The files of text at `path`, in order. Raises InputError when there is none."""
     found = [path] if path.is_file() else sorted(path.rglob("*"), key=lambda p: p.relative_to(path).as_posix())
-    files = [p for p in found if p.is_file() and p.name.endswith(SUFFIXES) and not p.name.lower().startswith(_ABOUT)]
+    files = [p for p in found if p.is_file() and p.name.endswith(SUFFIXES) and not _ABOUT.match(p.name)]
     if not files:
         raise InputError(f"tokenize.web: {path}: no file of text; web text is {', '.join(SUFFIXES)}")
     return files

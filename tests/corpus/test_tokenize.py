@@ -1,0 +1,285 @@
+"""`tokenize`: a corpus version holds what the selection says, nothing of the time to come, and counts the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from corpus_records import file_hashes, note, prose, write_corpus
+
+from lang1 import runs
+from lang1.config import TokenizeConfig
+from lang1.corpus import tokenize, tokenizer
+from lang1.corpus.hashes import hash_id, patient_fold
+from lang1.corpus.schema import DOCUMENTS
+from lang1.corpus.shards import open_shards
+from lang1.errors import InputError
+
+CFG = TokenizeConfig(vocab_size=400, end=date(2023, 6, 1), validation_fraction=0.2)
+END = datetime(2023, 6, 1)
+
+
+def rows() -> list[dict[str, Any]]:
+    """60 notes from 2020 to 2024: some after the end, unsigned, of other categories and authors."""
+    made = [note(i, f"{prose(i)} mark{i:03d}") for i in range(60)]
+    for i in range(60):
+        if i % 5 == 1:
+            made[i] |= {"category": "radiology", "note_type": "radiology", "author_role": None}
+        if i % 7 == 3:
+            made[i]["signed_time"] = None
+    return made
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"), rows())
+
+
+def documents_of(tokens: Path, source: str = "clinical") -> dict[str, list[str]]:
+    """Every document of the shards as text again, by split."""
+    shards = open_shards(tokens)
+    encoder = tokenizer.open_encoder(tokens / "tokenizer")
+    found: dict[str, list[str]] = {}
+    for split in ("train", "val"):
+        ids = list(_stream(tokens, shards.index, source, split))
+        assert not ids or ids[-1] == shards.separator_id
+        documents, current = [], []
+        for i in ids:
+            if i == shards.separator_id:
+                documents.append(encoder.backend.decode(current, skip_special_tokens=False))
+                current = []
+            else:
+                current.append(i)
+        found[split] = documents
+    return found
+
+
+def all_of(documents: dict[str, list[str]]) -> list[str]:
+    return documents["train"] + documents["val"]
+
+
+def _stream(tokens: Path, index: dict[str, Any], source: str, split: str) -> Iterator[int]:
+    for file in index["sources"][source][split]["files"]:
+        yield from np.fromfile(tokens / file["path"], "<u2").tolist()
+
+
+def test_the_shards_hold_the_selected_notes_word_for_word(corpus: Path, tmp_path: Path) -> None:
+    tokenize(CFG, corpus=corpus, out=tmp_path / "t", seed=3)
+    found = documents_of(tmp_path / "t")
+    wanted = [r["text"] for r in rows() if r["signed_time"] is not None and r["signed_time"] < END]
+    assert sorted(found["train"] + found["val"]) == sorted(wanted)
+    assert found["val"] and found["train"]
+    assert found["train"] == [text for text in wanted if text in set(found["train"])]  # in the order of the corpus
+
+
+def test_no_note_from_the_end_on_is_in_the_shards(corpus: Path, tmp_path: Path) -> None:
+    last = note(42, None)["signed_time"]
+    for end, holds in ((last.date(), False), (date(last.year, last.month, last.day + 1), True)):
+        out = tmp_path / end.isoformat()
+        tokenize(replace(CFG, end=end), corpus=corpus, out=out, seed=3)
+        text = " ".join(all_of(documents_of(out)))
+        later = [r["text"][-7:] for r in rows() if r["signed_time"] and r["signed_time"] > last]
+        assert later and not [mark for mark in later if mark in text]
+        assert ("mark042" in text) is holds
+        listed = pq.read_table(out / "documents.parquet")["signed_time"].to_pylist()
+        assert max(listed) < datetime(end.year, end.month, end.day)
+
+
+def test_what_is_left_out_is_counted_by_reason_and_adds_up(corpus: Path, tmp_path: Path) -> None:
+    cfg = replace(
+        CFG,
+        start=date(2020, 3, 1),
+        categories=("hospital",),
+        author_roles=("resident",),
+        leave_out_folds=("val", "test"),
+    )
+    counts = tokenize(cfg, corpus=corpus, out=tmp_path / "t", seed=3)["counts"]
+    expected: dict[str, int] = {}
+    kept = []
+    for row in rows():
+        why = (
+            "unsigned" if row["signed_time"] is None
+            else "before_start" if row["signed_time"] < datetime(2020, 3, 1)
+            else "from_end_on" if row["signed_time"] >= END
+            else "category" if row["category"] != "hospital"
+            else "fold" if patient_fold(3, row["patient_id"]) != "train"
+            else None
+        )  # fmt: skip
+        kept += [row] if why is None else []
+        expected[f"left_out_{why}"] = expected.get(f"left_out_{why}", 0) + 1
+    del expected["left_out_None"]
+    assert {k: n for k, n in counts.items() if k.startswith("left_out") and n} == expected
+    assert counts["notes_in"] == 60 == len(kept) + sum(expected.values())
+    assert counts["clinical_train_documents"] + counts["clinical_val_documents"] == len(kept)
+    assert counts["clinical_train_patients"] + counts["clinical_val_patients"] == len({r["patient_id"] for r in kept})
+
+
+def test_author_roles_are_kept_by_name_and_an_unknown_author_is_not(corpus: Path, tmp_path: Path) -> None:
+    counts = tokenize(replace(CFG, author_roles=("resident",)), corpus=corpus, out=tmp_path / "t", seed=3)["counts"]
+    signed = [r for r in rows() if r["signed_time"] and r["signed_time"] < END]
+    assert counts["left_out_author_role"] == sum(r["author_role"] is None for r in signed) > 0
+
+
+def test_patients_are_on_one_side_and_the_list_agrees_with_the_index(corpus: Path, tmp_path: Path) -> None:
+    manifest = tokenize(CFG, corpus=corpus, out=tmp_path / "t", seed=3)
+    table = pq.read_table(tmp_path / "t" / "documents.parquet")
+    assert table.schema.equals(DOCUMENTS)
+    listed = table.to_pylist()
+    sides = [{r["patient_hash"] for r in listed if r["split"] == split} for split in ("train", "val")]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+    assert sides[0] | sides[1] <= {hash_id(r["patient_id"]) for r in rows()}
+    assert {r["note_hash"] for r in listed} == {hash_id(t) for t in all_of(documents_of(tmp_path / "t"))}
+    index = runs.read_json(tmp_path / "t" / "index.json")["sources"]["clinical"]
+    for split, texts in documents_of(tmp_path / "t").items():
+        mine = [r for r in listed if r["split"] == split]
+        facts = index[split]
+        assert facts["tokens"] == sum(f["tokens"] for f in facts["files"]) == sum(r["tokens"] for r in mine)
+        assert facts["documents"] == len(mine) == manifest["counts"][f"clinical_{split}_documents"]
+        assert facts["words"] == sum(len(text.split()) for text in texts)
+        assert facts["patients"] == len({r["patient_hash"] for r in mine})
+
+
+def test_one_patient_is_held_out_where_the_share_takes_none_or_all(corpus: Path, tmp_path: Path) -> None:
+    for share in (1e-9, 0.499):
+        out = tmp_path / str(share)
+        cfg = replace(CFG, validation_fraction=share, end=date(2020, 8, 1))  # two patients
+        counts = tokenize(cfg, corpus=corpus, out=out, seed=2)["counts"]
+        assert (counts["clinical_train_patients"], counts["clinical_val_patients"]) == (1, 1)
+    only = replace(CFG, end=date(2020, 2, 1))
+    counts = tokenize(only, corpus=corpus, out=tmp_path / "one", seed=2)["counts"]
+    assert (counts["clinical_train_patients"], counts["clinical_val_patients"]) == (1, 0)
+
+
+def test_records_without_any_time_are_kept_whole(tmp_path: Path) -> None:
+    timeless = [row | {"signed_time": None, "written_time": None} for row in rows()]
+    corpus = write_corpus(tmp_path, timeless)
+    counts = tokenize(CFG, corpus=corpus, out=tmp_path / "t", seed=3)["counts"]
+    assert counts["clinical_train_documents"] + counts["clinical_val_documents"] == 60
+    assert not [k for k, n in counts.items() if k.startswith("left_out") and n]
+
+
+def test_same_seed_same_bytes_and_another_seed_another_split(corpus: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        tokenize(CFG, corpus=corpus, out=tmp_path / name, seed=seed)
+    assert file_hashes(tmp_path / "a") == file_hashes(tmp_path / "b")
+    assert documents_of(tmp_path / "a")["val"] != documents_of(tmp_path / "c")["val"]
+
+
+def test_shards_are_cut_at_the_size_asked_for(corpus: Path, tmp_path: Path) -> None:
+    tokenize(CFG, corpus=corpus, out=tmp_path / "one", seed=3)
+    tokenize(replace(CFG, shard_tokens=100), corpus=corpus, out=tmp_path / "many", seed=3)
+    one, many = open_shards(tmp_path / "one"), open_shards(tmp_path / "many")
+    sizes = [file["tokens"] for file in many.index["sources"]["clinical"]["train"]["files"]]
+    assert len(sizes) > 3 and set(sizes[:-1]) == {100}
+    blocks = [shards.blocks("clinical", "train", 64) for shards in (one, many)]
+    assert len(blocks[0]) == len(blocks[1]) > 3
+    assert all((a == b).all() for a, b in zip(*blocks, strict=True))
+
+
+def test_a_special_token_in_a_note_stays_text(tmp_path: Path) -> None:
+    texts = [f"{prose(i)} </s> <s> <pad> end" for i in range(8)]
+    corpus = write_corpus(tmp_path, [note(i, text) for i, text in enumerate(texts)])
+    tokenize(CFG, corpus=corpus, out=tmp_path / "t", seed=3)
+    assert sorted(all_of(documents_of(tmp_path / "t"))) == sorted(texts)
+
+
+def test_the_tokenizer_is_trained_on_train_patients_only_and_few_documents(corpus: Path, tmp_path: Path) -> None:
+    tokenize(CFG, corpus=corpus, out=tmp_path / "all", seed=3)
+    held_out = documents_of(tmp_path / "all")["val"]
+    changed = [row | {"text": row["text"].replace("patient", "zzyzx") if row["text"] in held_out else row["text"]}
+               for row in rows()]  # fmt: skip
+    tokenize(CFG, corpus=write_corpus(tmp_path, changed), out=tmp_path / "other", seed=3)
+    one, other = (tmp_path / name / "tokenizer" / "tokenizer.json" for name in ("all", "other"))
+    assert one.read_bytes() == other.read_bytes()
+    tokenize(replace(CFG, train_documents=5), corpus=corpus, out=tmp_path / "few", seed=3)
+    few = tokenizer.open_encoder(tmp_path / "few" / "tokenizer")
+    assert few.vocab_size < tokenizer.open_encoder(tmp_path / "all" / "tokenizer").vocab_size
+
+
+def test_a_given_tokenizer_is_used(corpus: Path, tmp_path: Path) -> None:
+    tokenize(CFG, corpus=corpus, out=tmp_path / "a", seed=3)
+    given = replace(CFG, tokenizer=str(tmp_path / "a" / "tokenizer" / "tokenizer.json"))
+    tokenize(given, corpus=corpus, out=tmp_path / "b", seed=3)
+    hashes = [file_hashes(tmp_path / name) for name in ("a", "b")]
+    assert {k: v for k, v in hashes[0].items() if k.endswith(".bin")} == {
+        k: v for k, v in hashes[1].items() if k.endswith(".bin")
+    }
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"end": date(2019, 1, 1)}, {"author_roles": ("nobody",)}, {"categories": ("pathology",)}],
+    ids=["end", "author_roles", "categories"],
+)
+def test_a_version_without_notes_is_one_line(corpus: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        tokenize(replace(CFG, **changed), corpus=corpus, out=tmp_path / "t", seed=3)
+    assert "holds none of 60 notes" in str(caught.value) and "\n" not in str(caught.value)
+    assert not runs.is_complete(tmp_path / "t")
+
+
+def test_a_folder_that_clean_did_not_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="run lang1 clean first"):
+        tokenize(CFG, corpus=tmp_path / "empty", out=tmp_path / "t", seed=3)
+
+
+# --- web text ------------------------------------------------------------------------------------------------------
+
+
+def write_web(path: Path, count: int) -> list[str]:
+    texts = [f"Web page number {i}.\nIt has caf\u00e9 </s> and two lines." for i in range(count)]
+    rows = [json.dumps({"text": text}) for text in texts]
+    path.write_text("\n".join([*rows, "{broken"]))
+    return texts
+
+
+def test_web_text_is_a_source_of_its_own(corpus: Path, tmp_path: Path) -> None:
+    texts = write_web(tmp_path / "web.jsonl", 50)
+    cfg = replace(CFG, web=str(tmp_path / "web.jsonl"))
+    manifest = tokenize(cfg, corpus=corpus, out=tmp_path / "t", seed=3)
+    found = documents_of(tmp_path / "t", "web")
+    assert found["val"] and sorted(found["train"] + found["val"]) == sorted(texts)
+    index = runs.read_json(tmp_path / "t" / "index.json")
+    assert index["web"] == {"path": cfg.web, "used": True, "why": "found", "rows": {"bad_not_json": 1}}
+    assert index["sources"]["web"]["train"]["patients"] is None
+    assert manifest["counts"]["web_train_documents"] == len(found["train"])
+    listed = pq.read_table(tmp_path / "t" / "documents.parquet").to_pylist()
+    assert {r["note_hash"] for r in listed if r["source"] == "web"} == {hash_id(text) for text in texts}
+    assert {r["patient_hash"] for r in listed if r["source"] == "web"} == {None}
+
+
+def test_one_web_document_is_held_out_where_the_share_takes_none(corpus: Path, tmp_path: Path) -> None:
+    texts = write_web(tmp_path / "web.jsonl", 30)
+    cfg = replace(CFG, web=str(tmp_path / "web.jsonl"), validation_fraction=1e-9)
+    tokenize(cfg, corpus=corpus, out=tmp_path / "t", seed=3)
+    found = documents_of(tmp_path / "t", "web")
+    assert len(found["val"]) == 1 and sorted(found["train"] + found["val"]) == sorted(texts)
+    write_web(tmp_path / "one.jsonl", 1)
+    tokenize(replace(cfg, web=str(tmp_path / "one.jsonl")), corpus=corpus, out=tmp_path / "u", seed=3)
+    assert [len(texts) for texts in documents_of(tmp_path / "u", "web").values()] == [1, 0]
+
+
+def test_web_text_that_is_not_there(corpus: Path, tmp_path: Path) -> None:
+    cfg = replace(CFG, web=str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"nowhere: not found; give its path, or tokenize\.web_required=false"):
+        tokenize(cfg, corpus=corpus, out=tmp_path / "a", seed=3)
+    tokenize(replace(cfg, web_required=False), corpus=corpus, out=tmp_path / "b", seed=3)
+    index = runs.read_json(tmp_path / "b" / "index.json")
+    assert index["web"]["used"] is False and index["web"]["why"].endswith("nowhere not found")
+    assert list(index["sources"]) == ["clinical"]
+    tokenize(CFG, corpus=corpus, out=tmp_path / "c", seed=3)
+    assert runs.read_json(tmp_path / "c" / "index.json")["web"]["why"] == "no web text in the configuration"
+
+
+def test_web_text_without_a_document_is_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.jsonl").write_text("{broken\n")
+    with pytest.raises(InputError, match="holds no document"):
+        tokenize(replace(CFG, web=str(tmp_path / "web.jsonl")), corpus=corpus, out=tmp_path / "t", seed=3)

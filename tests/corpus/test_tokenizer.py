@@ -1,0 +1,153 @@
+"""The tokenizer: one token an option, text that stays text, the same folder for every reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_records import prose
+
+from lang1.corpus import tokenizer
+from lang1.errors import InputError
+
+TEXTS = [prose(i, 40) for i in range(200)]
+PROBES = [
+    *TEXTS[:20],
+    "Answer: A",
+    "BP 120/80,  T 38.5\nQuestion: <s> x </s> <pad>",
+    "café µg 患者 \U0001f600",
+    "",
+    " ",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.write_trained(iter([TEXTS[:90], TEXTS[90:]]), 400, path)
+    return path
+
+
+def test_options_digits_and_the_line_break_are_one_token_each(folder: Path) -> None:
+    encoder = tokenizer.open_encoder(folder)
+    for text in (*tokenizer.ALWAYS, "\n", *"ABCDE", *"0123456789", ":"):
+        assert len(encoder.encode([text])[0]) == 1, text
+    answer = encoder.encode(["Answer:", "Answer: A", "Answer: E"])
+    assert answer[1] == answer[0] + encoder.encode([" A"])[0]
+    assert answer[2] == answer[0] + encoder.encode([" E"])[0]
+
+
+def test_options_stay_one_token_when_the_vocabulary_is_full(tmp_path: Path) -> None:
+    texts = [word + str(i) for i, word in enumerate(" ".join(TEXTS).split())]  # no " A" to " E" among them
+    tokenizer.write_trained(iter([texts]), 300, tmp_path)
+    encoder = tokenizer.open_encoder(tmp_path)
+    assert encoder.vocab_size == 300
+    assert all(len(ids) == 1 for ids in encoder.encode(list(tokenizer.ALWAYS)))
+    assert [encoder.backend.decode(ids) for ids in encoder.encode(texts[:50])] == texts[:50]
+
+
+def test_each_digit_stands_alone(folder: Path) -> None:
+    encoder = tokenizer.open_encoder(folder)
+    assert encoder.backend.encode(" 120/80 5mg", add_special_tokens=False).tokens[:6] == ["Ġ1", "2", "0", "/", "8", "0"]
+
+
+def test_text_that_looks_like_a_special_token_stays_text(folder: Path) -> None:
+    encoder = tokenizer.open_encoder(folder)
+    special = {encoder.backend.token_to_id(token) for token in tokenizer.SPECIAL}
+    assert special == {0, 1, 2}
+    assert (encoder.bos_id, encoder.eos_id) == (1, 2)
+    assert not special & set(encoder.encode(["a <s> b </s> c <pad>"])[0])
+
+
+def test_every_text_is_given_back(folder: Path) -> None:
+    encoder = tokenizer.open_encoder(folder)
+    assert [encoder.backend.decode(ids, skip_special_tokens=False) for ids in encoder.encode(PROBES)] == PROBES
+
+
+def test_transformers_reads_the_folder_with_the_same_ids(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(str(folder))
+    assert loaded(PROBES)["input_ids"] == tokenizer.open_encoder(folder).encode(PROBES)
+    assert (loaded.pad_token_id, loaded.bos_token_id, loaded.eos_token_id) == (0, 1, 2)
+    named = json.loads((folder / tokenizer.CONFIG).read_text())["tokenizer_class"]
+    assert named == "PreTrainedTokenizerFast"  # transformers 4 fails on 5's TokenizersBackend
+
+
+def test_same_texts_same_bytes_whatever_the_threads_and_hash_seed(folder: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys, json; from pathlib import Path; from lang1.corpus import tokenizer\n"
+        "tokenizer.write_trained(iter([json.load(sys.stdin)]), 400, Path(sys.argv[1]))"
+    )
+    env = os.environ | {"RAYON_NUM_THREADS": "3", "PYTHONHASHSEED": "11"}
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], input=json.dumps(TEXTS), text=True, env=env, check=True
+    )
+    for name in ("tokenizer.json", tokenizer.CONFIG):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("given", ["tokenizer.json", "."])
+def test_a_given_tokenizer_keeps_its_ids(folder: Path, tmp_path: Path, given: str) -> None:
+    tokenizer.write_given(folder / given, tmp_path / "written", tmp_path / "scratch")
+    written = tokenizer.open_encoder(tmp_path / "written")
+    assert written.encode(PROBES) == tokenizer.open_encoder(folder).encode(PROBES)
+    assert (written.bos_id, written.eos_id) == (1, 2)
+
+
+def test_a_lone_tokenizer_json_is_read_by_its_own_special_tokens(folder: Path, tmp_path: Path) -> None:
+    lone = tmp_path / "lone.json"
+    lone.write_bytes((folder / "tokenizer.json").read_bytes())
+    tokenizer.write_given(lone, tmp_path / "written", tmp_path / "scratch")
+    assert tokenizer.open_encoder(tmp_path / "written").eos_id == 2
+
+
+def test_a_llama_sentencepiece_model_keeps_its_ids(tmp_path: Path) -> None:
+    import sentencepiece
+
+    corpus = tmp_path / "texts.txt"
+    corpus.write_text("\n".join(TEXTS))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(tmp_path / "tokenizer"), vocab_size=350, model_type="bpe",
+        byte_fallback=True, split_digits=True, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, minloglevel=2,
+    )  # fmt: skip
+    tokenizer.write_given(tmp_path / "tokenizer.model", tmp_path / "written", tmp_path / "scratch")
+    encoder = tokenizer.open_encoder(tmp_path / "written")
+    own = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    texts = [*TEXTS[:50], "BP 120/80, café 5 µg", "<s> evil </s>"]
+    assert encoder.encode(texts) == [own.encode(text) for text in texts]
+    assert (encoder.vocab_size, encoder.bos_id, encoder.eos_id) == (350, own.bos_id(), own.eos_id())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.json", None, "not found"),
+        ("tokenizer.json", b"{]", "not readable as JSON"),
+        ("tokenizer.json", b'{"added_tokens": []}', "not a tokenizer that transformers can read"),
+        ("tokenizer.model", b"nothing of the kind", "not a tokenizer that transformers can read"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_is_one_line(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        tokenizer.write_given(tmp_path / name, tmp_path / "written", tmp_path / "scratch")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_without_an_end_of_text_token_is_refused(folder: Path, tmp_path: Path) -> None:
+    facts: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text())
+    facts["added_tokens"] = facts["added_tokens"][:1]
+    (tmp_path / "lone.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match="no end-of-text token"):
+        tokenizer.write_given(tmp_path / "lone.json", tmp_path / "written", tmp_path / "scratch")

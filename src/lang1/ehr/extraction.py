@@ -35,7 +35,9 @@ def extract(cfg: ExtractConfig, *, source: Path, out: Path, seed: int, force: bo
     nothing is left behind then.
     """
     queries = read_queries(cfg)
-    inputs = {"source": resolve(source)}
+    path = resolve(source)
+    # a warehouse that a lang1 stage wrote is known by its manifest, another file by its size and change time
+    inputs = {"source": path.parent if path.is_file() and runs.is_complete(path.parent) else path}
     if cfg.exclude_patients is not None:
         inputs["exclude_patients"] = Path(cfg.exclude_patients)
     # an edited query is another extraction, though the folder's name is the same
@@ -43,7 +45,7 @@ def extract(cfg: ExtractConfig, *, source: Path, out: Path, seed: int, force: bo
 
     def work(stage: runs.Stage) -> None:
         try:
-            _extract(cfg, inputs, queries, stage)
+            _extract(cfg, path, queries, stage)
         except InputError:
             _discard(stage.out)
             raise
@@ -60,33 +62,36 @@ def _discard(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _extract(cfg: ExtractConfig, inputs: dict[str, Path], queries: dict[str, Query], stage: runs.Stage) -> None:
+def _extract(cfg: ExtractConfig, path: Path, queries: dict[str, Query], stage: runs.Stage) -> None:
     import duckdb
 
     for name in (*TABLES, *FEATURES, REJECTS):  # what a killed run left
         shutil.rmtree(stage.out / name, ignore_errors=True)
-    with open_source(cfg.source, inputs["source"], queries, stage.scratch()) as source:
-        excluded = _read_exclusions(inputs.get("exclude_patients"))
-        _prepare(source.con, excluded)
-        rejected: dict[str, dict[str, int]] = {}
-        for table in (*TABLES, *FEATURES):
-            if table not in source.types:
-                _write_absent(stage, table, source)
-                continue
-            try:
+    excluded = _read_exclusions(cfg.exclude_patients)
+    rejected: dict[str, dict[str, int]] = {}
+    where = str(path)
+    try:
+        with open_source(cfg.source, path, queries, stage.scratch()) as source:
+            _prepare(source.con, excluded)
+            for table in (*TABLES, *FEATURES):
+                if table not in source.types:
+                    _write_absent(stage, table, source)
+                    continue
+                where = f"{path} ({queries[table].name})"
                 tally = _extract_table(source, table, queries[table], stage)
-            except duckdb.Error as error:
-                fault = query_error(error, f"{inputs['source']} ({queries[table].name})")
-                raise fault from None
-            rejected[table] = dict(sorted(tally.rejected.items()))
-        stage.count(excluded_patient_ids=len(excluded))
-        stage.record(source=cfg.source, absent_tables=source.absent, rejects=rejected, **source.facts)
-        _refuse_empty(source.con, inputs["source"], stage)
+                rejected[table] = dict(sorted(tally.rejected.items()))
+            stage.count(excluded_patient_ids=len(excluded))
+            stage.record(source=cfg.source, absent_tables=source.absent, rejects=rejected, **source.facts)
+            _refuse_empty(source.con, path, stage)
+    except duckdb.Error as error:
+        # not chained: DuckDB's message may quote a row
+        raise query_error(error, where) from None
 
 
-def _read_exclusions(path: Path | None) -> list[str]:
-    if path is None:
+def _read_exclusions(file: str | None) -> list[str]:
+    if file is None:
         return []
+    path = Path(file)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -107,7 +112,8 @@ def _prepare(con: duckdb.DuckDBPyConnection, excluded: list[str]) -> None:
         con.execute(
             "INSERT INTO excluded_encounters SELECT DISTINCT CAST(i.encounter_id AS VARCHAR) "
             f"FROM {relation_name('encounters')} AS i "
-            "JOIN excluded_patients AS x ON x.patient_id = CAST(i.patient_id AS VARCHAR) WHERE i.encounter_id IS NOT NULL"
+            "JOIN excluded_patients AS x ON x.patient_id = CAST(i.patient_id AS VARCHAR) "
+            "WHERE i.encounter_id IS NOT NULL"
         )
 
 

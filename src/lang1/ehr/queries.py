@@ -27,6 +27,14 @@ KNOWN = (*TABLES, *FEATURES)
 REQUIRED = ("patients", "encounters", "notes")
 """tables without which there are no records"""
 
+_DAMAGE = {
+    "IOException",
+    "SerializationException",
+    "InvalidInputException",
+    "FatalException",
+    "InternalException",
+}
+
 
 @dataclass(frozen=True)
 class Query:
@@ -211,26 +219,20 @@ def query_error(error: Exception, where: str) -> Exception:
     line = re.search(r"CSV Error on Line: (\d+)", message)
     if line:
         reason = re.search(
-            r"Expected Number of Columns: \d+ Found: \d+|unterminated quote|Maximum line size[^.\n]*|"
-            r"[Ii]nvalid unicode|not utf-8 encoded",
+            r"Expected Number of Columns: \d+ Found: \d+|unterminated quote|Maximum line size of \d+ bytes|not utf-8",
             message,
         )
         return InputError(
-            f"{where}: line {line[1]}: not a whole CSV row ({reason[0] if reason else kind}); mend the file"
+            f"{where}: row {line[1]} (the header is row 1) is not a whole CSV row of UTF-8 text "
+            f"({reason[0] if reason else kind}); mend the file"
         )
     if kind in {"ConversionException", "OutOfRangeException"}:
         return InputError(
-            f"{where}: a CAST fails on some row; use TRY_CAST and keep the column's type, "
-            "or give the text as it is: a row that does not fit goes to rejects"
+            f"{where}: a CAST fails on some row; use TRY_CAST, or leave the text as it is: "
+            "a value that does not fit its column then goes to rejects"
         )
-    if kind == "OutOfMemoryException":
-        return InputError(f"{where}: the query needs more memory or disk than there is; make room")
-    if kind in {
-        "IOException",
-        "SerializationException",
-        "InvalidInputException",
-        "FatalException",
-        "InternalException",
-    }:
+    if kind == "OutOfMemoryException" or "No space left" in message:
+        return InputError(f"{where}: the query needs more memory, or disk for its sort, than there is; make room")
+    if kind in _DAMAGE or message.startswith("Corrupt database file"):
         return InputError(f"{where}: cannot be read to its end ({kind}): damaged or cut off")
     return RuntimeError(f"{where}: DuckDB {kind}")

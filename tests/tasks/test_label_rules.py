@@ -152,7 +152,8 @@ LOS = [
 ]  # fmt: skip
 
 DENIAL = [
-    Case("no denial", [("2020-01-01", "admit"), ("2020-01-03", "discharge", 0), ("2020-02-01", "claim status=no_denial")]),
+    Case("no denial", [("2020-01-01", "admit"), ("2020-01-03", "discharge", 0),
+                       ("2020-02-01", "claim status=no_denial")]),
     Case("adverse", [("2020-01-01", "admit"), ("2020-01-03", "discharge", 1),
                      ("2020-02-01", "claim status=final,_adverse_determination")]),
     Case("favorable after appeal", [("2020-01-01", "admit"), ("2020-01-03", "discharge", 1),

@@ -97,7 +97,7 @@ def sql_rows(hospital: Hospital, cfg: TasksConfig) -> dict[str, dict[str, Any]]:
 
 
 @settings(
-    phases=[Phase.generate], max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    phases=[Phase.generate], max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(hospitals(), configurations)
 def test_fast_labels_equal_the_plain_loops(hospital: Hospital, cfg: TasksConfig) -> None:

@@ -425,8 +425,9 @@ class ReportConfig:
     """The self-contained HTML report."""
 
     title: str = "ReMedE report"
+    """heading of the page"""
     example_prompts: bool = False
-    """show prompts; only a run on the simulated hospital may"""
+    """show a prompt a task; refused unless the manifests prove that the notes come from the simulated hospital"""
 
     __pydantic_config__ = STRICT
 

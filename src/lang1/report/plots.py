@@ -209,7 +209,7 @@ def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
                 _calibration_line(axes, curve)
             axes.set_xlim(0, min(1.0, 1.05 * top))
             axes.set_ylim(0, min(1.0, 1.05 * top))
-            axes.set_xlabel(f"predicted probability of {_whose(here[0])}")
+            axes.set_xlabel(f"probability given to {_whose(here[0])}")
             axes.set_ylabel("observed rate")
             axes.set_title(words.task(task))
             told = [
@@ -232,7 +232,7 @@ NO_VALUE = "not given"
 
 
 def _whose(curve: CalibrationCurve) -> str:
-    return words.option(curve.task, 1) if curve.of == "option 1" else "the likeliest option"
+    return f'"{words.option(curve.task, 1)}"' if curve.of == "option 1" else "the likeliest option"
 
 
 def _calibration_line(axes: Axes, curve: CalibrationCurve) -> None:

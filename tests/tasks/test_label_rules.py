@@ -37,6 +37,10 @@ READMISSION = [
     Case("a negative gap is no readmission", [
         ("2020-01-01 08:00", "admit"), ("2020-01-10 08:00", "discharge", 0),
         ("2020-01-05 08:00", "admit"), ("2020-01-06 08:00", "discharge", "is no transfer")]),
+    Case("a third stay begins before the first ends: all one stay", [
+        ("2020-01-01 08:00", "admit"), ("2020-01-10 08:00", "discharge", 0),
+        ("2020-01-05 08:00", "admit"), ("2020-01-06 08:00", "discharge", "is no transfer"),
+        ("2020-01-09 08:00", "admit"), ("2020-01-12 08:00", "discharge", "is no transfer")]),
     Case("the gap counts from the end of the longer of two overlapping stays", [
         ("2020-01-01 08:00", "admit"), ("2020-01-10 08:00", "discharge", 1),
         ("2020-01-05 08:00", "admit"), ("2020-01-06 08:00", "discharge", "is no transfer"),

@@ -245,7 +245,7 @@ def _statistics(task: str, has_rows: bool) -> dict[str, Any]:
         else {"rows": 0, "patients": 0, "words": 0, "labels": [0] * OPTIONS_PER_TASK[task]}
         for split, size in SIZES.items()
     }
-    return {"note_type": "H&P", "splits": splits, "message": None if has_rows else "no claims in these records"}
+    return {"note_type": "H&P", **splits, "message": None if has_rows else "no claims in these records"}
 
 
 def _rows(task: str, split: str) -> pa.Table:

@@ -83,7 +83,7 @@ def skipped_tasks(data: RunData) -> dict[str, str]:
 def split_statistics(data: RunData) -> dict[str, dict[str, dict[str, Any]]]:
     """Per task and split that holds rows: rows, patients, words, label counts as a list."""
     return {
-        task: {split: found["splits"][split] for split in SPLITS if found["splits"].get(split, {}).get("rows")}
+        task: {split: found[split] for split in SPLITS if found.get(split, {}).get("rows")}
         for task, found in data.statistics.items()
         if not found.get("message")
     }

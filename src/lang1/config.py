@@ -77,7 +77,7 @@ class CleanConfig:
     partition_rows: int = 20_000
     """notes a Dask partition; the output's bytes do not depend on it"""
     workers: int = 0
-    """local Dask worker processes; 0 is one a core"""
+    """local Dask worker processes; 0 is one a core, 1 cleans in the command's own process"""
     scheduler: str | None = None
     """address of a running Dask scheduler (tcp://...); null starts a local cluster"""
 
@@ -117,7 +117,7 @@ class TokenizeConfig:
     leave_out_folds: tuple[Literal["val", "test"], ...] = ()
     """patients of these folds stay out of the corpus: for records without dates, where no window keeps them unseen"""
     validation_fraction: float = 0.001
-    """share of patients held out for validation (5.3: 0.1 %)"""
+    """share of patients, and of web documents, held out for validation (5.3: 0.1 %)"""
     web: str | None = None
     """file or folder of web text (JSONL, JSONL.zst, Parquet, plain text; SlimPajama's layout); null: clinical only"""
     web_required: bool = True
@@ -132,6 +132,9 @@ class TokenizeConfig:
         _require(
             (self.vocab_size >= 300, "vocab_size", "at least 300 (256 bytes and the special tokens)"),
             (0 < self.validation_fraction < 0.5, "validation_fraction", "between 0 and 0.5"),
+            (self.train_documents >= 1, "train_documents", "at least 1"),
+            (self.shard_tokens >= 1, "shard_tokens", "at least 1"),
+            (self.start is None or self.start < self.end, "start", "before end"),
         )
 
 

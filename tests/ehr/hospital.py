@@ -38,7 +38,7 @@ INSERT INTO note (note_id, person_id, note_date, note_datetime, note_type_concep
     SELECT 10 * i + k, i, day + 3 * k, day + 3 * k + INTERVAL 630 MINUTE, 32817, 0,
            CASE k WHEN 0 THEN 'H&P' ELSE 'discharge summary' END,
            '{NOTE} Patient number ' || i || '.', 0, 0, 1, 100 + i, 'hospital'
-    FROM patient, range(2) AS kinds(k);
+    FROM patient, (VALUES (0), (1)) AS kinds(k);
 INSERT INTO condition_occurrence (condition_occurrence_id, person_id, condition_concept_id, condition_start_date,
                                   condition_type_concept_id, condition_status_concept_id, visit_occurrence_id,
                                   condition_source_value, condition_source_concept_id, condition_status_source_value)

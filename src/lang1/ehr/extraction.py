@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lang1 import config, runs
 from lang1.config import ExtractConfig
+from lang1.ehr.files import exact
 from lang1.ehr.queries import Query, query_error, read_queries, relation_name
 from lang1.ehr.rules import IDS, checked, quoted
 from lang1.ehr.schema import FEATURES, TABLES
@@ -151,7 +152,7 @@ def _remember_ids(con: duckdb.DuckDBPyConnection, table: str, out: Path) -> None
         table
     )
     if columns is not None:
-        files = [str(path).replace("[", "[[]") for path in sorted((out / table).glob("part-*.parquet"))]
+        files = [exact(path) for path in sorted((out / table).glob("part-*.parquet"))]
         con.execute(f"INSERT INTO kept_{table} SELECT {columns} FROM read_parquet(?)", [files])
 
 

@@ -77,18 +77,19 @@ def checked(table: str, types: dict[str, str], where: str, ordered_by_all: bool)
         for f in schema
     )
     raw = ", ".join(f"{quoted(name)} := t.{quoted('raw ' + name)}" for name in names)
-    rules = "\n        ".join(f"WHEN {test} THEN {_literal(rule)}" for rule, test in _rules(table, schema))
+    rules = "\n        ".join(f"WHEN {test} THEN {literal(rule)}" for rule, test in _rules(table, schema))
     columns = ", ".join(quoted(name) for name in names)
     sql = (
         f"WITH typed AS (SELECT\n    {typed}\n    FROM {relation_name(table)} AS i),\n"
         f"ruled AS (SELECT t.*, CASE\n        {rules}\n    END AS {RULE}\n    FROM typed AS t {_joins(schema)})\n"
-        f"SELECT {columns}, {RULE}, CASE WHEN t.{RULE} <> {_literal(EXCLUDED)} THEN struct_pack({raw}) END AS {RAW}\n"
+        f"SELECT {columns}, {RULE}, CASE WHEN t.{RULE} <> {literal(EXCLUDED)} THEN struct_pack({raw}) END AS {RAW}\n"
         f"FROM ruled AS t ORDER BY {_order(table, schema, ordered_by_all)}"
     )
     return Checked(table, schema, sql, IDS[table])
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """A SQL string."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -149,7 +150,7 @@ _RULES_OF_TABLE: dict[str, list[tuple[str, str]]] = {
         ("impossible length of stay", "t.length_of_stay_days < 0"),
         ("impossible age", "t.age_at_admission < 0 OR t.age_at_admission > 130"),
     ],
-    "notes": [("unknown category", f"t.category NOT IN ({', '.join(_literal(c) for c in CATEGORIES)})")],
+    "notes": [("unknown category", f"t.category NOT IN ({', '.join(literal(c) for c in CATEGORIES)})")],
 }
 
 

@@ -121,7 +121,7 @@ def test_unknown_stage() -> None:
 def test_output_folder_of_another_run(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("name: mine\nsimulate: {encounters: 30, workers: 1}\n")
-    assert lang1("run", recipe, "--to", "simulate", "--out", tmp_path / "out").returncode == 0
+    assert lang1("run", recipe, "--to", "simulate", "--out", tmp_path / "out").stdout == f"run: {tmp_path / 'out'}\n"
     told = refused("run", recipe, "name=yours", "--to", "simulate", "--out", tmp_path / "out")
     assert "holds the run 'mine', not 'yours'; choose another --out" in told
     told = refused("run", recipe, "simulate.encounters=40", "--to", "simulate", "--out", tmp_path / "out")

@@ -101,7 +101,8 @@ def run(
 
     root = pipeline.run(config, out or Path("runs") / config.name, first, last, force)
     done = pipeline.facts(root)
-    print(json.dumps(done, sort_keys=True) if as_json else f"report: {done['report']}")
+    ended = f"report: {done['report']}" if Path(done["report"]).exists() else f"run: {done['run']}"
+    print(json.dumps(done, sort_keys=True) if as_json else ended)
 
 
 @app.command()
@@ -140,9 +141,9 @@ def extract(
     print_config: PrintConfig = False,
 ) -> None:
     """Read a warehouse by SQL files into canonical records (Parquet); rows that break a rule are kept aside."""
-    options = [f"extract.source={source}", f"extract.path={path}"]
-    options += [f"extract.sql_dir={sql}"] if sql else []
-    options += [f"extract.exclude_patients={exclude_patients}"] if exclude_patients else []
+    options = [f"extract.source={source}", f"extract.path={json.dumps(str(path))}"]  # in quotes: a path is text
+    options += [f"extract.sql_dir={json.dumps(str(sql))}"] if sql else []
+    options += [f"extract.exclude_patients={json.dumps(str(exclude_patients))}"] if exclude_patients else []
     config = _configure([*(arguments or []), *options], "extract", seed, quiet)
     if print_config:
         _print_section(config, "extract")
@@ -217,9 +218,7 @@ def pretrain(
 
 @app.command()
 def export(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A step-* folder of `lang1 pretrain`, or its run folder (the last).")
-    ],
+    checkpoint: Annotated[Path, typer.Argument(help="A step-XXXXXXXX folder that `lang1 pretrain` wrote.")],
     out: Out,
     quiet: Quiet = False,
 ) -> None:

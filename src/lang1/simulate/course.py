@@ -247,7 +247,7 @@ def _next_stay(discharge: Ints, readmitted: Bools, facts: dict[str, Array], rng:
     days = discharge // MINUTES
     soon = days + 3 + np.minimum((rng.beta(1.0, 1.6, n) * 26).astype(np.int64), 25)
     burden = facts["conditions"].sum(1)
-    mean = 365.25 * 5.5 * np.exp(-0.3 * facts["_frailty"] - 0.25 * np.minimum(burden, 4))
+    mean = 365.25 * 9.0 * np.exp(-0.3 * facts["_frailty"] - 0.25 * np.minimum(burden, 4))
     later = days + GAP_DAYS + (rng.exponential(1.0, n) * mean).astype(np.int64)
     return admit_minutes(np.where(readmitted, soon, later), rng)
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from random import Random
 
-from lang1.simulate import truth
 from lang1.simulate.conditions import CHARLSON, PLAIN, RELATIVES
 from lang1.simulate.course import Stays
 from lang1.simulate.findings import ADMISSION
 from lang1.simulate.phrases import COMPLAINT, SINCE, Style
 from lang1.simulate.population import BOROUGHS, Patients
-from lang1.simulate.writing import Words, compose, count_words, fill, phrase_of, pick, tail
+from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, phrase_of, pick, tail
 
 OMITTED = 0.04
 """probability that a present fact is left out of the note"""
-BUDGET = (96.0, 9.0)
+BUDGET = (86.0, 8.0)
 """words of a note body: mean and standard deviation"""
-CONDITION_DECOY = 0.9
+CONDITION_DECOY = 1.5
 """rate of negated, remote and relatives' conditions, as a multiple of each condition's prevalence"""
 _SECTIONS = tuple(f.section for f in ADMISSION)
 _DECOY_RATES = tuple(f.decoy_rate for f in ADMISSION)
@@ -29,6 +28,9 @@ _PARENTS = {name: k for k, name in enumerate(c.name for c in CHARLSON)}
 _HIDES = {_PARENTS[c.needs]: _PARENTS[c.name] for c in CHARLSON if c.needs}
 _NUMBERS = ("sbp", "hr", "rr", "spo2", "temp", "lactate", "albumin", "creatinine", "hemoglobin", "wbc", "sodium",
             "lactate_trend", "creatinine_trend", "hemoglobin_trend")
+
+
+PAYER_WORDS = ("Medicare", "Advantage plan", "Medicaid", "Medicaid managed plan", "commercial PPO", "commercial HMO", "self pay")
 
 
 class AdmissionChart:
@@ -155,20 +157,22 @@ def write_hp(chart: AdmissionChart, i: int, words: Words, style: Style, habit: i
     opening = f"{person(rng, age, chart.female[i])} {pick(rng, COMPLAINT).format(reason=reason)}"
     sections["hpi"].append(f"{opening} {since}".rstrip())
     found = chart.findings[i]
+    pairs: list[tuple[str, str]] = []
     for f, (said, decoys) in enumerate(words.findings):
         draw = rng.random()
         if found[f]:
             if draw >= OMITTED:
                 sections[_SECTIONS[f]].append(phrase_of(rng, said, habit + f))
         elif draw < _DECOY_RATES[f] and age >= 18:
-            sections[_SECTIONS[f]].append(phrase_of(rng, decoys, habit + f))
+            pairs.append((_SECTIONS[f], phrase_of(rng, decoys, habit + f)))
     problems(rng, chart.conditions[i], chart.principal[i], chart.plain[i], words, habit, sections)
-    sections["admin"].insert(0, truth.PAYERS[chart.payer[i]])
+    sections["admin"].insert(0, PAYER_WORDS[chart.payer[i]])
     sections["labs"].extend(_results(rng, chart.numbers, i, age >= 18))
     if rng.random() < 0.2:
         sections["social"].append(f"lives in {chart.borough[i]}")
-    budget = rng.gauss(*BUDGET)
-    fill(rng, sections, ("hpi", "exam", "plan", "social"), round(budget) - count_words(sections))
+    budget = round(rng.gauss(*BUDGET))
+    add_decoys(rng, sections, pairs, budget - count_words(sections))
+    fill(rng, sections, ("hpi", "exam", "plan", "social"), budget - count_words(sections))
     lines = compose(sections, style)
     extra = tail(rng, note_length, 90)
     if extra:

@@ -15,6 +15,8 @@ Bools = npt.NDArray[np.bool_]
 
 MINUTES = 1440
 """minutes a day: all times are minutes since 1970-01-01"""
+SPARED = -2.6
+"""log-odds by which other conditions are rarer in those prone to metastatic cancer"""
 START = int(np.datetime64("2011-01-01", "D").astype(np.int64)) * MINUTES
 END = int(np.datetime64("2025-01-01", "D").astype(np.int64)) * MINUTES
 """the record ends here: later stays do not exist, stays that still last are open"""
@@ -46,7 +48,7 @@ class Hospital:
     """note styles in use (writing.py)"""
 
 
-MAIN = Hospital("main", 1.085, (0.012, 0.065, 0.23, 0.33, 0.25, 0.113), 1.80, (), 0.0, (0, 1, 2, 3))
+MAIN = Hospital("main", 1.08, (0.012, 0.075, 0.33, 0.30, 0.195, 0.088), 1.80, (), 0.0, (0, 1, 2, 3))
 EXTERNAL = Hospital(
     "external", 1.085, (0.008, 0.03, 0.12, 0.30, 0.33, 0.212), 1.95,
     (("delivery", 0.4), ("cesarean", 0.4), ("sepsis", 1.6), ("stroke", 1.5), ("infarct", 1.6), ("heart_failure", 1.5),
@@ -99,6 +101,7 @@ def draw_patients(count: int, hospital: Hospital, rng: np.random.Generator) -> P
     band = rng.choice(6, count, p=np.array(hospital.ages) / sum(hospital.ages))
     low, high = np.array([0, 0.05, 18, 40, 65, 80])[band], np.array([0, 18, 40, 65, 80, 98])[band]
     age = low + (high - low) * rng.random(count)
+    age = np.where(band >= 3, age - 0.35 * (year - 8), age)  # patients who come back grow old; new ones keep the mix
     female = rng.random(count) < np.where(band == 2, 0.66, 0.52)
     race = rng.choice(5, count, p=RACE_SHARE)
     ethnicity = np.where(rng.random(count) < 0.04, 2, np.where(rng.random(count) < 0.18, 0, 1))
@@ -126,7 +129,7 @@ def logit(p: float) -> float:
     return float(np.log(p / (1 - p)))
 
 
-def _curve(condition: Condition, age: Array, frailty: Array, tilt: float) -> Array:
+def _curve(condition: Condition, age: Array, frailty: Array, tilt: float | Array) -> Array:
     adult = np.where(age < 18, -3.0, 0.0) + np.minimum(age - 70.0, 15.0) / 10 * condition.slope
     return sigmoid(logit(condition.prevalence) + tilt + condition.frailty * frailty + adult)
 
@@ -137,8 +140,13 @@ def present_conditions(
     """Which conditions of `table` a patient of this age has: a condition stays once its curve passes the threshold."""
     present = np.zeros(thresholds.shape, dtype=bool)
     names = [condition.name for condition in table]
+    spared = np.zeros(len(age))
+    if "metastatic" in names:  # whoever will have metastases has less else: scores above 7 are one in a thousand
+        cancer, spread = (thresholds[:, names.index(name)] for name in ("cancer", "metastatic"))
+        spared = np.where((cancer < 0.1) & (spread < 0.7), SPARED, 0.0)
     for k, condition in enumerate(table):
-        present[:, k] = thresholds[:, k] < _curve(condition, age, frailty, tilt)
+        shift = tilt if condition.name in ("cancer", "metastatic") else tilt + spared
+        present[:, k] = thresholds[:, k] < _curve(condition, age, frailty, shift)
         if condition.needs:
             present[:, k] &= present[:, names.index(condition.needs)]
     return present

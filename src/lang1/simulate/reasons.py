@@ -23,7 +23,7 @@ class Reason:
     icd10: str
     said: tuple[str, ...]
     los: Odds = NONE
-    ages: tuple[int, int] = (18, 110)
+    ages: tuple[int, int] = (18, 130)
     sex: str = ""
     mortality: float = 0.0
     denial: float = 0.0
@@ -42,12 +42,12 @@ REASONS = (
     Reason("back_pain", "medicine", "emergency", 2.0, "724.2", "M54.50",
            ("back pain", "low back pain", "worsening back pain"), (1.0, 0.2, -0.3, -0.8), denial=0.8, acuity=-0.4),
     Reason("gastroenteritis", "medicine", "emergency", 3.5, "558.9", "K52.9",
-           ("vomiting and diarrhea", "gastroenteritis", "vomiting"), (1.4, 0.2, -0.6, -1.3), (0, 110), denial=0.3,
+           ("vomiting and diarrhea", "gastroenteritis", "vomiting"), (1.4, 0.2, -0.6, -1.3), (0, 130), denial=0.3,
            acuity=-0.3, imaging="abdomen"),
-    Reason("delivery", "obstetrics", "urgent", 7.0, "650", "O80",
+    Reason("delivery", "obstetrics", "urgent", 34.0, "650", "O80",
            ("labor at term", "active labor", "ruptured membranes"), (1.8, 0.4, -1.5, -2.2), (17, 45), "female",
            mortality=-2.0, denial=-0.6, readmission=-1.0, acuity=-0.6, imaging="pelvis"),
-    Reason("cesarean", "obstetrics", "elective", 3.5, "669.71", "O82",
+    Reason("cesarean", "obstetrics", "elective", 15.0, "669.71", "O82",
            ("cesarean delivery", "repeat cesarean", "cesarean section"), (-0.6, 1.9, 0.4, -1.6), (17, 47), "female",
            mortality=-2.0, denial=-0.6, readmission=-0.8, acuity=-0.6, surgical=True, imaging="pelvis"),
     Reason("newborn", "newborn", "newborn", 1.0, "V30.00", "Z38.00",
@@ -71,7 +71,7 @@ REASONS = (
            ("hip replacement", "elective hip replacement", "total hip replacement"), (0.1, 1.5, 0.1, -1.3), (45, 90),
            mortality=-1.5, denial=0.3, readmission=-0.7, acuity=-0.7, surgical=True, imaging="joint"),
     Reason("pneumonia", "medicine", "emergency", 5.0, "486", "J18.9",
-           ("pneumonia", "cough and fever", "productive cough"), (-0.7, 0.9, 0.5, -0.2), (0, 110), mortality=0.3,
+           ("pneumonia", "cough and fever", "productive cough"), (-0.7, 0.9, 0.5, -0.2), (0, 130), mortality=0.3,
            denial=-0.3, readmission=0.2, acuity=0.3),
     Reason("kidney_infection", "medicine", "emergency", 3.0, "590.80", "N10",
            ("pyelonephritis", "flank pain and fever", "flank pain"), (-0.3, 1.3, 0.0, -0.9), acuity=0.1,
@@ -86,7 +86,7 @@ REASONS = (
            ("black stools", "GI bleed", "rectal bleeding"), (-0.5, 0.4, 0.9, 0.0), denial=-0.3, acuity=0.3,
            imaging="abdomen"),
     Reason("heart_failure", "cardiology", "emergency", 3.2, "428.23", "I50.23",
-           ("leg edema and dyspnea", "dyspnea and weight gain", "volume overload"), (-1.0, -0.1, 1.3, 0.4), (40, 110),
+           ("leg edema and dyspnea", "dyspnea and weight gain", "volume overload"), (-1.0, -0.1, 1.3, 0.4), (40, 130),
            mortality=0.3, denial=-0.2, readmission=0.5, acuity=0.3, code_of="chf"),
     Reason("pancreatitis", "medicine", "emergency", 2.0, "577.0", "K85.90",
            ("pancreatitis", "epigastric pain", "severe epigastric pain"), (-0.6, 0.3, 1.1, 0.1), acuity=0.1,
@@ -107,13 +107,13 @@ REASONS = (
            ("osteomyelitis", "foot infection", "bone infection"), (-1.9, -0.9, 0.0, 1.6), denial=-0.2, readmission=0.3,
            imaging="joint"),
     Reason("hip_fracture", "orthopedics", "emergency", 2.3, "820.8", "S72.001A",
-           ("hip fracture", "fall with hip pain", "broken hip"), (-2.2, -0.5, 0.7, 1.2), (55, 110), mortality=0.2,
+           ("hip fracture", "fall with hip pain", "broken hip"), (-2.2, -0.5, 0.7, 1.2), (55, 130), mortality=0.2,
            denial=-0.6, surgical=True, imaging="joint"),
     Reason("stroke", "neurology", "emergency", 2.4, "434.91", "I63.9",
-           ("acute stroke", "facial droop", "sudden weakness"), (-1.0, 0.1, 0.4, 1.0), (35, 110), mortality=0.6,
+           ("acute stroke", "facial droop", "sudden weakness"), (-1.0, 0.1, 0.4, 1.0), (35, 130), mortality=0.6,
            denial=-0.5, acuity=0.4, code_of="cvd", imaging="head"),
     Reason("infarct", "cardiology", "emergency", 2.2, "410.71", "I21.4",
-           ("NSTEMI", "acute MI", "crushing chest pain"), (-0.2, 0.7, 0.4, -0.2), (35, 110), mortality=0.5, denial=-0.6,
+           ("NSTEMI", "acute MI", "crushing chest pain"), (-0.2, 0.7, 0.4, -0.2), (35, 130), mortality=0.5, denial=-0.6,
            readmission=0.2, acuity=0.3, code_of="mi"),
     Reason("obstruction", "surgery", "emergency", 2.0, "560.9", "K56.609",
            ("bowel obstruction", "small bowel obstruction", "distended abdomen"), (-1.3, 0.0, 0.9, 0.8), denial=-0.4,
@@ -122,12 +122,12 @@ REASONS = (
            ("psychosis", "hearing voices", "suicidal thoughts"), (-1.9, -0.9, -0.1, 1.7), (13, 75), mortality=-1.5,
            denial=0.3, readmission=0.4, acuity=-0.5, imaging="head"),
     Reason("seizure", "neurology", "emergency", 2.0, "780.39", "R56.9",
-           ("seizure", "witnessed seizure", "convulsions"), (0.6, 0.4, 0.0, -0.4), (0, 110), imaging="head"),
+           ("seizure", "witnessed seizure", "convulsions"), (0.6, 0.4, 0.0, -0.4), (0, 130), imaging="head"),
     Reason("dehydration", "medicine", "emergency", 2.5, "276.51", "E86.0",
-           ("dehydration", "weakness and poor intake", "generalized weakness"), (0.3, 0.3, 0.2, -0.2), (0, 110),
+           ("dehydration", "weakness and poor intake", "generalized weakness"), (0.3, 0.3, 0.2, -0.2), (0, 130),
            denial=0.5),
     Reason("covid", "medicine", "emergency", 0.0, "079.89", "U07.1",
-           ("COVID-19", "COVID pneumonia", "positive COVID test and cough"), (-0.8, 0.0, 0.5, 0.7), (0, 110),
+           ("COVID-19", "COVID pneumonia", "positive COVID test and cough"), (-0.8, 0.0, 0.5, 0.7), (0, 130),
            mortality=0.8, denial=-0.5, acuity=0.6),
 )
 

@@ -12,9 +12,10 @@ from lang1.simulate.findings_discharge import DISCHARGE
 from lang1.simulate.population import Array, Bools, Ints, sigmoid
 from lang1.simulate.reasons import REASONS
 
-INTERCEPTS = {"mortality": -7.6, "denial": -3.4, "readmission": -4.9}
-LOS_INTERCEPT = (0.35, -0.35, -0.45, -0.2)
-LOS_SCALE = 1.0
+INTERCEPTS = {"mortality": -6.478, "denial": -3.521, "readmission": -3.867}
+LOS_INTERCEPT = (1.020, -0.177, -0.609, -0.235)
+LOS_SCALE = 0.8
+SCALE = {"mortality": 0.8, "denial": 1.25, "readmission": 0.72}
 DEATH_LOS = (0.34, 0.08, 0.13, 0.45)
 """length of stay of those who die: early or late (Appendix F)"""
 
@@ -32,10 +33,10 @@ CCI_GROUPS: tuple[tuple[str, ...], ...] = (
 def coefficients(outcome: str) -> dict[str, Array]:
     """Vectors of an outcome: findings, discharge findings, reasons, Charlson conditions."""
     return {
-        "findings": np.array([getattr(f, outcome) for f in ADMISSION]),
-        "discharge": np.array([getattr(f, outcome) for f in DISCHARGE]),
-        "reasons": np.array([getattr(r, outcome) for r in REASONS]),
-        "conditions": np.array([getattr(c, outcome, 0.0) for c in CHARLSON]),
+        "findings": SCALE[outcome] * np.array([getattr(f, outcome) for f in ADMISSION]),
+        "discharge": SCALE[outcome] * np.array([getattr(f, outcome) for f in DISCHARGE]),
+        "reasons": SCALE[outcome] * np.array([getattr(r, outcome) for r in REASONS]),
+        "conditions": SCALE[outcome] * np.array([getattr(c, outcome, 0.0) for c in CHARLSON]),
     }
 
 
@@ -54,8 +55,8 @@ def mortality(facts: dict[str, Array | Bools | Ints]) -> Array:
         + facts["conditions"] @ c["conditions"] + 0.25 * np.clip((age - 50) / 10, -2, 4)
         + 0.4 * (facts["sbp"] < 96) + 0.4 * (facts["spo2"] < 90) + 0.3 * (facts["rr"] >= 26)
         + 0.5 * (facts["lactate"] >= 4.0) + 0.3 * (facts["albumin"] < 2.6)
-        + 1.0 * (facts["lactate_trend"] > 0) - 0.6 * (facts["lactate_trend"] < 0)
-        + 0.5 * (facts["creatinine_trend"] > 0) - 0.2 * (facts["creatinine_trend"] < 0)
+        + 1.6 * (facts["lactate_trend"] > 0) - 1.0 * (facts["lactate_trend"] < 0)
+        + 0.7 * (facts["creatinine_trend"] > 0) - 0.4 * (facts["creatinine_trend"] < 0)
     )
     return sigmoid(eta)
 
@@ -83,7 +84,7 @@ def denial(facts: dict[str, Array | Bools | Ints]) -> Array:
     eta = (
         INTERCEPTS["denial"] + facts["findings"] @ c["findings"] + c["reasons"][facts["reason"]]
         + np.array(PAYER_DENIAL)[facts["payer"]] - 0.3 * (facts["sbp"] < 96) - 0.3 * (facts["spo2"] < 90)
-        + 0.06 * (facts["year"] - 2021)
+        + 0.045 * (facts["year"] - 2021)
     )
     return sigmoid(eta)
 
@@ -94,8 +95,8 @@ def readmission(facts: dict[str, Array | Bools | Ints]) -> Array:
     eta = (
         INTERCEPTS["readmission"] + facts["discharge"] @ c["discharge"]
         + c["reasons"][facts["reason"]] + facts["conditions"] @ c["conditions"] + 0.4 * (facts["los_days"] > 5)
-        + 0.4 * (facts["final_hemoglobin"] < 9.0) + 0.7 * (facts["final_trend"] > 0) - 0.3 * (facts["final_trend"] < 0)
-        + 0.4 * np.minimum(facts["prior_year"], 2)
+        + 0.4 * (facts["final_hemoglobin"] < 9.0) + 0.9 * (facts["final_trend"] > 0) - 0.5 * (facts["final_trend"] < 0)
+        + 0.25 * np.minimum(facts["prior_year"], 2)
     )
     return sigmoid(eta)
 

@@ -69,17 +69,33 @@ def phrase_of(rng: Random, items: Sequence[str], habit: int) -> str:
 
 def fill(rng: Random, sections: dict[str, list[str]], places: Sequence[str], words: int) -> None:
     """Add phrases that say nothing until about `words` more words stand in the note."""
-    starts = {place: int(rng.random() * len(FILLERS[place])) for place in places}
+    starts = {name: int(rng.random() * len(FILLERS[name])) for name in places}
     turn = int(rng.random() * len(places))
     for k in range(60):
         if words < 2:
             return
-        place = places[(turn + k) % len(places)]
-        pool = FILLERS[place]
-        phrase = pool[(starts[place] + 7 * (k // len(places))) % len(pool)]
-        part = sections[place]
-        part.insert(int(rng.random() * (len(part) + 1)) if place != "hpi" else len(part), phrase)
+        name = places[(turn + k) % len(places)]
+        pool = FILLERS[name]
+        phrase = pool[(starts[name] + 7 * (k // len(places))) % len(pool)]
+        place(rng, sections[name], phrase, 1 if name == "hpi" else 0)
         words -= phrase.count(" ") + 1
+
+
+def place(rng: Random, part: list[str], phrase: str, first: int = 0) -> None:
+    """Put a phrase anywhere in a section, but not before its first `first` phrases."""
+    part.insert(first + int(rng.random() * (len(part) - first + 1)), phrase)
+
+
+def add_decoys(rng: Random, sections: dict[str, list[str]], decoys: list[tuple[str, str]], words: int) -> None:
+    """Add (section, phrase) pairs in random order while `words` remain: the sick have no longer notes for them."""
+    for k in range(len(decoys) - 1, 0, -1):
+        j = int(rng.random() * (k + 1))
+        decoys[k], decoys[j] = decoys[j], decoys[k]
+    for name, phrase in decoys:
+        words -= phrase.count(" ") + 1
+        if words < 0:
+            return
+        place(rng, sections[name], phrase, 1 if name == "hpi" else 0)
 
 
 def count_words(sections: dict[str, list[str]]) -> int:

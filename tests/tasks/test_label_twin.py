@@ -41,7 +41,7 @@ def _draw_patient(draw: st.DrawFn, hospital: Hospital, patient: str) -> None:
             "encounter_id": name, "patient_id": patient, "admit_time": clock,
             "encounter_class": draw(st.sampled_from(["inpatient"] * 4 + ["emergency"])),
             "discharge_time": draw(st.sampled_from([end] * 8 + [None])),
-            "discharge_disposition": draw(st.sampled_from(["Home"] * 6 + ["Expired"])),
+            "discharge_disposition": draw(st.sampled_from(["Home"] * 6 + ["Expired", None])),
             "service": draw(st.sampled_from(["medicine", "medicine", "dialysis", None])),
             "admission_type": draw(st.sampled_from(["urgent", "elective", None])),
         })  # fmt: skip

@@ -17,15 +17,18 @@ Answer = dict[str, dict[str, tuple[int, str]]]
 def answer(hospital: Hospital, cfg: TasksConfig) -> Answer:
     """The rows that the hospital gives, before windows and folds."""
     stays = [stay for patient in hospital.patients for stay in _stays(hospital, patient, cfg)]
-    ends = [stay["discharge"] for stay in stays if not stay["open"]]
-    last = max(ends, default=None)
+    every_end = [e["discharge_time"] for stay in stays for e in stay["members"] if e["discharge_time"]]
+    for stay in stays:
+        stay["open"] = any(_goes_on(e, max(every_end)) for e in stay["members"]) if every_end else True
+    last = max((stay["discharge"] for stay in stays if not stay["open"]), default=None)
     rows: Answer = {task: {} for task in ("readmission", "mortality", "los", "denial")}
     for stay in stays:
         if stay["open"]:
             continue
         admission = _admission_note(hospital, stay, cfg)
         if admission is not None:
-            rows["mortality"][stay["id"]] = (int(stay["died"]), admission)
+            if stay["died"] or stay["last"]["discharge_disposition"] is not None:
+                rows["mortality"][stay["id"]] = (int(stay["died"]), admission)
             rows["los"][stay["id"]] = (_bin(_days(stay, cfg)), admission)
             denied = _denied(hospital, stay)
             if denied is not None:
@@ -65,7 +68,7 @@ def _stays(hospital: Hospital, patient: Row, cfg: TasksConfig) -> list[Row]:
         stay |= {
             "id": stay["members"][0]["encounter_id"],
             "admit": stay["members"][0]["admit_time"],
-            "open": any(e["discharge_time"] is None for e in stay["members"]),
+            "last": max(stay["members"], key=lambda e: (_end(e), e["admit_time"], e["encounter_id"])),
             "died": any(_expired(e) for e in stay["members"]),
         }
     return stays
@@ -73,6 +76,11 @@ def _stays(hospital: Hospital, patient: Row, cfg: TasksConfig) -> list[Row]:
 
 def _expired(encounter: Row) -> bool:
     return bool(encounter["discharge_disposition"] == "Expired")
+
+
+def _goes_on(encounter: Row, end_of_records: datetime) -> bool:
+    end, disposition = encounter["discharge_time"], encounter["discharge_disposition"]
+    return end is None or (disposition is None and end.date() == end_of_records.date())
 
 
 def _end(encounter: Row) -> datetime:

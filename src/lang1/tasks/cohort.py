@@ -49,7 +49,7 @@ def _stay_rules(cfg: TasksConfig) -> list[Rule]:
         Rule("has an admission time and no earlier discharge time, or no times at all", "has_usable_times"),
         Rule("begins before the patient's death", "is_before_death"),
         Rule(f"is no transfer (begins {cfg.transfer_hours:g} h or more after the stay before it)", "is_first_of_stay"),
-        Rule("has ended", "has_ended"),
+        Rule("has ended (not: without disposition on the last day of the records)", "has_ended"),
     ]
 
 

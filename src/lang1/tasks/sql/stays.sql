@@ -67,6 +67,8 @@ SELECT encounter_id, encounter_id, 1
 FROM checked
 WHERE is_inpatient AND is_before_death AND is_untimed;
 
+SET VARIABLE last_day = (SELECT max(discharge_time)::DATE FROM checked JOIN members USING (encounter_id));
+
 CREATE TABLE stays AS
 WITH joined AS (
     SELECT members.stay_id, members.place, checked.*
@@ -80,7 +82,9 @@ WITH joined AS (
         bool_and(is_untimed) AS is_untimed,
         min(admit_time) AS admit_time,
         max(end_time) AS discharge_time,
-        bool_and(is_untimed OR discharge_time IS NOT NULL) AS has_ended,
+        -- Where a source must give an end (OMOP does), a stay that goes on ends with the records, without disposition.
+        bool_and(is_untimed OR (discharge_time IS NOT NULL AND NOT (
+            discharge_disposition IS NULL AND discharge_time::DATE >= getvariable('last_day')))) AS has_ended,
         coalesce(bool_or(is_expired), false) AS is_expired,
         last(discharge_disposition ORDER BY end_time, admit_time, encounter_id) AS disposition,
         coalesce(bool_or(list_contains(getvariable('exclude_services'), lower(trim(service)))), false)

@@ -1,8 +1,11 @@
-"""A faster attention for CPU training in bf16, put under a Hugging Face model without touching its class or names.
+"""Less work for the same numbers: a Hugging Face model's forward where training on a CPU spends its time.
 
-torch's fused attention on CPU gains nothing from bf16; two batched products around a softmax take half its time up to
-about 512 positions (docs/decisions/0003). Same result within bf16's rounding. Only training uses it: exports name no
-attention, so a reader gets transformers' own.
+- Attention in bf16 on a CPU: torch's fused kernel gains nothing from bf16 there; two batched products around a softmax
+  take half its time up to about 512 positions (docs/decisions/0003). Equal within bf16's rounding. Class, names and
+  exports stay transformers' own: a reader of the folder gets its default attention.
+- Answers only: the last layer of a Llama needs queries, feed-forward and norm at the answer positions alone; in the
+  tiny model that is a quarter of the work. Equal to the plain forward (tests/models/test_fast.py). Other classes take
+  their own forward with `logits_to_keep`.
 """
 
 from __future__ import annotations
@@ -22,26 +25,93 @@ def use_fast_attention(model: Any, dtype: torch.dtype) -> None:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(NAME, _attention)
+    AttentionInterface.register(NAME, _matmul_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
 
 
-def logits_at(
-    model: Any, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, mask: torch.Tensor | None, answers_BR: torch.Tensor
+def answer_logits(
+    model: Any,
+    tokens_BT: torch.Tensor,
+    positions_BT: torch.Tensor | None,
+    mask_B1TT: torch.Tensor | None,
+    answers_BR: torch.Tensor,
 ) -> torch.Tensor:
-    """Logits (B, R, V) at the positions `answers_BR` of each row. `mask` is (B, 1, T, T), or None for causal."""
-    if mask is None:  # positions that restart would be taken for packed documents
-        positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
+    """Logits (B, R, V) at the positions `answers_BR` of each row. Mask and positions None: causal, counted from 0."""
+    if type(model).__name__ == "LlamaForCausalLM":
+        return _llama_answer_logits(model, tokens_BT, positions_BT, mask_B1TT, answers_BR)
     logits: torch.Tensor = model(
-        input_ids=tokens_BT, position_ids=positions_BT, attention_mask=mask, use_cache=False, logits_to_keep=answers_BR
+        input_ids=tokens_BT,
+        position_ids=positions_BT,
+        attention_mask=mask_B1TT,
+        use_cache=False,
+        logits_to_keep=answers_BR,
     ).logits
     if logits.shape[:2] != answers_BR.shape:  # an unknown keyword is swallowed and ignored
         logits = logits.gather(1, answers_BR[:, :, None].expand(-1, -1, logits.shape[-1]))
     return logits
 
 
-def _attention(
+def _llama_answer_logits(
+    model: Any,
+    tokens_BT: torch.Tensor,
+    positions_BT: torch.Tensor | None,
+    mask_B1TT: torch.Tensor | None,
+    answers_BR: torch.Tensor,
+) -> torch.Tensor:
+    inner, length = model.model, tokens_BT.shape[1]
+    if positions_BT is None:
+        positions_BT = torch.arange(length, device=tokens_BT.device)[None]
+    x_BTH = inner.embed_tokens(tokens_BT)
+    cos, sin = inner.rotary_emb(x_BTH, position_ids=positions_BT)
+    mask = mask_B1TT
+    if mask is not None and inner.config._attn_implementation == NAME:
+        mask = _bias(mask)  # once, not in each layer
+    for layer in inner.layers[:-1]:
+        x_BTH = layer(x_BTH, attention_mask=mask, position_ids=positions_BT, position_embeddings=(cos, sin))
+    if mask_B1TT is None:
+        seen = torch.arange(length, device=tokens_BT.device) <= answers_BR[:, None, :, None]
+    else:
+        seen = mask_B1TT.gather(2, answers_BR[:, None, :, None].expand(-1, -1, -1, length))
+    last_BRH = _layer_at(
+        inner.layers[-1], x_BTH, cos.expand(len(x_BTH), -1, -1), sin.expand(len(x_BTH), -1, -1), seen, answers_BR
+    )
+    logits: torch.Tensor = model.lm_head(inner.norm(last_BRH))
+    return logits
+
+
+def _layer_at(
+    layer: Any,
+    x_BTH: torch.Tensor,
+    cos_BTD: torch.Tensor,
+    sin_BTD: torch.Tensor,
+    seen_B1RT: torch.Tensor,
+    answers_BR: torch.Tensor,
+) -> torch.Tensor:
+    """A decoder layer's output at some positions: keys and values of all, everything else of those alone."""
+    from transformers.models.llama.modeling_llama import rotate_half
+
+    attention = layer.self_attn
+    normed = layer.input_layernorm(x_BTH)
+    key, value = (_heads(project(normed), attention.head_dim) for project in (attention.k_proj, attention.v_proj))
+    query = _heads(attention.q_proj(_at(normed, answers_BR)), attention.head_dim)
+    key = key * cos_BTD[:, None] + rotate_half(key) * sin_BTD[:, None]
+    cos, sin = _at(cos_BTD, answers_BR)[:, None], _at(sin_BTD, answers_BR)[:, None]
+    query = query * cos + rotate_half(query) * sin
+    mixed, _ = _matmul_attention(attention, query, key, value, seen_B1RT, attention.scaling)
+    x_BRH: torch.Tensor = _at(x_BTH, answers_BR) + attention.o_proj(mixed.flatten(2))
+    return x_BRH + layer.mlp(layer.post_attention_layernorm(x_BRH))
+
+
+def _heads(x_BTH: torch.Tensor, head_dim: int) -> torch.Tensor:
+    return x_BTH.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+
+
+def _at(x_BTH: torch.Tensor, positions_BR: torch.Tensor) -> torch.Tensor:
+    return x_BTH.gather(1, positions_BR[:, :, None].expand(-1, -1, x_BTH.shape[-1]))
+
+
+def _matmul_attention(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -57,15 +127,17 @@ def _attention(
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if attention_mask is None:
         bias = _causal_bias(query.shape[2], key.shape[2], query.dtype)
-    elif attention_mask.dtype == torch.bool:
-        bias = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill_(~attention_mask, -torch.inf)
     else:
-        bias = attention_mask.to(query.dtype)
+        bias = _bias(attention_mask) if attention_mask.dtype == torch.bool else attention_mask
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    with torch.autocast("cpu", enabled=False):
-        scores = torch.matmul(query * scale, key.transpose(-1, -2)) + bias
+    with torch.autocast(query.device.type, enabled=False):
+        scores = torch.matmul(query * scale, key.transpose(-1, -2)) + bias.to(query.dtype)
         mixed = torch.matmul(scores.softmax(-1), value)
     return mixed.transpose(1, 2).contiguous(), None
+
+
+def _bias(seen: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(seen, dtype=torch.bfloat16).masked_fill_(~seen, -torch.inf)
 
 
 @lru_cache(maxsize=8)

@@ -211,7 +211,7 @@ def make_groups(rows: Rows, batch_size: int) -> tuple[list[Group], list[float]]:
             for task in in_family
         }
         per_step = each * len(in_family) / sum(per_pack.values())
-        groups.append(Group(packs, weights, per_step, number / len(families)))
+        groups.append(Group(packs, weights, per_step, (number + 0.5) / len(families)))
         for task in in_family:
             task_weights[task] = each / (per_step * per_pack[task])
     return groups, task_weights

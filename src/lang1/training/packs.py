@@ -18,8 +18,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from lang1.models.fast import logits_at
+from lang1.models.fast import answer_logits
 from lang1.training.asked import AskedTask, Pack, Rows
+
+SIMILAR = 0.7
+"""a batch holds no pack shorter than this share of its longest"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def make_batches(rows: Rows, packs: Sequence[Pack], batch_tokens: int) -> list[P
     order = sorted(range(len(packs)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
     for i in order:
-        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > batch_tokens:
+        longest = lengths[batches[-1][0]] if batches else 0
+        if not batches or (len(batches[-1]) + 1) * longest > batch_tokens or lengths[i] < SIMILAR * longest:
             batches.append([])
         batches[-1].append(i)
     return [_tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch]) for batch in batches]
@@ -91,8 +95,10 @@ def _tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any]) -> Pac
 
 def option_logits(model: Any, batch: PackBatch, tasks: list[AskedTask]) -> torch.Tensor:
     """Logits of the options at the M answer positions, in fp32; -inf where a task has fewer options."""
-    mask = None if batch.segments is None else _sees(batch.segments)
-    logits_BRV = logits_at(model, batch.tokens, batch.positions, mask, batch.answers)
+    if batch.segments is None:
+        logits_BRV = answer_logits(model, batch.tokens, None, None, batch.answers)
+    else:
+        logits_BRV = answer_logits(model, batch.tokens, batch.positions, _sees(batch.segments), batch.answers)
     logits_MV = logits_BRV.flatten(0, 1)[batch.answer_rows].float()
     most = max(len(task.option_ids) for task in tasks)
     options_M = torch.tensor([[*tasks[t].option_ids, *[0] * (most - len(tasks[t].option_ids))] for t in batch.tasks])

@@ -225,6 +225,14 @@ def test_parts_hold_every_row_once_in_order(tmp_path: Path, out: Path, monkeypat
     assert ids == sorted(ids) and len(set(ids)) == 40
 
 
+def test_long_notes_make_shorter_row_groups(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "GROUP_BYTES", 300)  # a note has 117 or 118 bytes: the third passes it
+    extract(ExtractConfig(), source=warehouse(tmp_path / "w.duckdb", 5), out=out, seed=1)
+    [part] = (out / "notes").glob("part-*.parquet")
+    found = pq.read_metadata(part)
+    assert [found.row_group(i).num_rows for i in range(found.num_row_groups)] == [3, 3, 3, 1]
+
+
 def test_a_second_run_does_nothing_and_edited_sql_is_another_extraction(tmp_path: Path, out: Path) -> None:
     source = warehouse(tmp_path / "w.duckdb")
     (tmp_path / "sql").mkdir()

@@ -1,6 +1,7 @@
 """Sorted, checked rows to Parquet parts and to a file of rejects.
 
-Parts and row groups have a fixed number of rows, cut here: how DuckDB batches its rows does not show in the bytes.
+Row groups and parts are cut here, after so many rows or bytes of text, whichever comes first: how DuckDB batches its
+rows does not show in the files, and memory holds one row group.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 REJECTS = "rejects"
-BATCH_ROWS = 10_000
+BATCH_ROWS = 2_048
 GROUP_ROWS = {"notes": 10_000}
 DEFAULT_GROUP_ROWS = 100_000
 """rows a row group; notes are longer"""
+GROUP_BYTES = 64 * 2**20
+"""bytes of note text a row group, about: the row that passes it is its last"""
 GROUPS_A_PART = 10
 
 
@@ -72,8 +76,18 @@ class Parts:
             return
         self._buffer.append(rows)
         self._rows += rows.num_rows
-        while self._rows >= self._group_rows:
-            self._write_group(self._group_rows)
+        while (rows := self._full_group()) is not None:
+            self._write_group(rows)
+
+    def _full_group(self) -> int | None:
+        """Rows of the next row group, when the waiting rows fill one."""
+        rows = self._group_rows if self._rows >= self._group_rows else None
+        if "text" in self.schema.names:
+            lengths = [pc.fill_null(pc.binary_length(table["text"]), 0).to_numpy() for table in self._buffer]
+            passed = int(np.searchsorted(np.cumsum(np.concatenate(lengths)), GROUP_BYTES)) + 1
+            if passed <= min(self._rows, self._group_rows):
+                return passed
+        return rows
 
     def _write_group(self, rows: int) -> None:
         waiting = pa.concat_tables(self._buffer) if self._buffer else self.schema.empty_table()

@@ -199,7 +199,7 @@ def test_excluded_patients_are_left_out_of_everything_and_counted(tmp_path: Path
 def test_same_rows_in_another_order_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(writing.GROUP_ROWS, "notes", 7)
     twist = [
-        f"CREATE TABLE x AS SELECT * FROM {t} ORDER BY hash(rowid); DELETE FROM {t}; INSERT INTO {t} FROM x; "
+        f"CREATE TABLE x AS SELECT * FROM {t} ORDER BY rowid DESC; DELETE FROM {t}; INSERT INTO {t} FROM x; "
         "DROP TABLE x"
         for t in ("person", "visit_occurrence", "note", "condition_occurrence", "claim")
     ]

@@ -258,7 +258,7 @@ def _rows(task: str, split: str) -> pa.Table:
         "encounter_id": [str(i) for i in range(size)],
         "note_id": [str(i) for i in range(size)],
         "note_type": ["discharge summary" if task == "readmission" else "H&P"] * size,
-        "text": [NOTE] * size,
+        "text": [f"{NOTE} {task} {i}" for i in range(size)],
         "label": [i % OPTIONS_PER_TASK[task] for i in range(size)],
         "split": [split] * size,
         "note_hash": [f"{i:032x}" for i in range(size)],

@@ -179,7 +179,7 @@ def test_what_was_not_measured_is_named(page: str) -> None:
 
 def test_notes_of_the_simulated_hospital_may_be_shown_with_what_the_model_answered(page: str) -> None:
     assert page.count(NOTE_START) == 5
-    assert "True answer: A." in page and "B 11.0\N{NO-BREAK SPACE}%." in page
+    assert "True answer: A, no." in page and "B 11.0\N{NO-BREAK SPACE}%." in page
 
 
 def test_notes_are_not_shown_unless_asked_for(whole_run: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def find_limits(data: RunData, split: str, seen: list[Seen]) -> list[Limit]:
             "in care, and no threshold was chosen.",
         ),
     ]
-    if sections.is_exploratory(data, split):
+    if any(sections.is_exploratory(data, name) for name in {split, *(row["split"] for row in data.results)}):
         limits.append(
             Limit(
                 "An exploratory split",
@@ -50,13 +50,14 @@ def find_limits(data: RunData, split: str, seen: list[Seen]) -> list[Limit]:
         for found in (_sampling(data), _few_events(data, split), _contamination(seen), _cut(seen))
         if found is not None
     ]
-    limits.append(
-        Limit(
-            "One training run a model",
-            "Intervals resample the patients who are measured. What another seed of the training would give is not in "
-            "them.",
+    if data.results:
+        limits.append(
+            Limit(
+                "One training run a model",
+                "Intervals resample the patients who are measured. What another seed of the training would give is not "
+                "in them.",
+            )
         )
-    )
     return limits
 
 

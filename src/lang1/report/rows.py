@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lang1 import figures
 from lang1.config import ReportConfig
@@ -81,6 +82,9 @@ class Example:
     question: str
     label: int
     answers: list[tuple[str, str, float | None]]
+    """letter, option, and its probability where the row was scored"""
+    cut: int
+    """tokens at the note's end that the model did not read"""
 
 
 def example_refusal(cfg: ReportConfig, data: RunData) -> str | None:
@@ -99,58 +103,55 @@ def example_refusal(cfg: ReportConfig, data: RunData) -> str | None:
 
 
 def read_examples(cfg: ReportConfig, data: RunData, split: str) -> list[Example]:
-    """One short note a task, the first by row id; empty when `example_refusal` gives a reason."""
+    """One short note a task, the first by row id whose note is not shown yet.
+
+    Empty when `example_refusal` gives a reason.
+    """
     if example_refusal(cfg, data) is not None:
         return []
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    examples = []
+    examples: list[Example] = []
     prompt_set = str(data.config("tasks").get("prompt_set", "recommended"))
     for task in sections.task_ids(data):
-        path = data.run / "tasks" / task / f"{split}.parquet"
-        if not path.exists():
+        row = _short_row(data.run / "tasks" / task / f"{split}.parquet", {example.note for example in examples})
+        if row is None:
             continue
-        table = pq.read_table(path, columns=["row_id", "text", "label", "note_type"]).sort_by("row_id")
-        length = pc.add(pc.count_substring(table["text"], " "), 1)
-        table = table.filter(
-            pc.and_(pc.greater_equal(length, EXAMPLE_WORDS[0]), pc.less_equal(length, EXAMPLE_WORDS[1]))
-        )
-        if len(table) == 0:
-            continue
-        row = table.slice(0, 1).to_pylist()[0]
         question = question_for(task, row["note_type"], prompt_set)
-        given = _probabilities(data, task, split, row["row_id"], len(question.options))
+        score = _score_of(data, task, split, row["row_id"])
         examples.append(
             Example(
                 task=task,
                 note=row["text"],
                 question=render_question(question).strip("\n"),
                 label=int(row["label"]),
-                answers=[(LETTERS[k], option, given[k]) for k, option in enumerate(question.options)],
+                answers=[(LETTERS[k], option, score.get(f"p_{k}")) for k, option in enumerate(question.options)],
+                cut=score.get("truncated_tokens") or 0,
             )
         )
     return examples
 
 
-def _probabilities(data: RunData, task: str, split: str, row_id: str, options: int) -> list[float | None]:
-    """What our model answered on this row; None where it was not scored."""
+def _short_row(path: Path, shown: set[str]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["row_id", "text", "label", "note_type"]).sort_by("row_id")
+    length = pc.add(pc.count_substring(table["text"], " "), 1)
+    short = table.filter(pc.and_(pc.greater_equal(length, EXAMPLE_WORDS[0]), pc.less_equal(length, EXAMPLE_WORDS[1])))
+    rows = short.slice(0, len(shown) + 1).to_pylist()
+    return next((row for row in rows if row["text"] not in shown), None)
+
+
+def _score_of(data: RunData, task: str, split: str, row_id: str) -> dict[str, Any]:
+    """Our model's score of a row; empty where it was not scored."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     subject = verdicts.find_subject(data.results)
     for path in sorted((data.run / "scores").glob(f"*/{task}/{split}.parquet")) if data.has("scores") else ():
-        if subject is None or _model_of(path) != subject:
-            continue
-        table = pq.read_table(path, columns=["row_id", *(f"p_{k}" for k in range(options))])
-        found = table.filter(pc.equal(table["row_id"], row_id)).to_pylist()
-        if found:
-            return [found[0][f"p_{k}"] for k in range(options)]
-    return [None] * options
-
-
-def _model_of(path: Path) -> str | None:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["model_id"])
-    return table["model_id"][0].as_py() if len(table) else None
+        table = pq.read_table(path)
+        found = table.filter(pc.and_(pc.equal(table["row_id"], row_id), pc.equal(table["model_id"], subject)))
+        if len(found):
+            return dict(found.to_pylist()[0])
+    return {}

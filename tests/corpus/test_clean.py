@@ -20,7 +20,7 @@ from corpus_records import file_hashes, note, prose, write_records
 
 from lang1 import runs
 from lang1.config import CleanConfig
-from lang1.corpus import clean, cleaning, rules
+from lang1.corpus import clean, cleaning, cluster, rules
 from lang1.corpus.hashes import hash_id
 from lang1.corpus.schema import CLEAN_NOTES, REJECTS
 from lang1.ehr.schema import NOTES
@@ -148,7 +148,7 @@ def test_notes_that_lack_a_column_or_are_no_parquet_are_refused(tmp_path: Path) 
 
 
 def test_no_scheduler_at_the_address_is_one_line(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(cleaning, "CONNECT_S", 0.5)
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
     cfg = CleanConfig(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         clean(cfg, records=write_records(tmp_path / "r", mixed_rows(10)), out=tmp_path / "c", seed=1)
@@ -186,10 +186,10 @@ def start(tmp_path: Path, records: Path, out: Path, partition_rows: int, **env: 
 
 
 def test_killed_and_run_again_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    records = write_records(tmp_path / "r", [note(i, f"{CANARY} {prose(i, 150)}") for i in range(6_000)])
+    records = write_records(tmp_path / "r", [note(i, f"{CANARY} {prose(i, 150)}") for i in range(3_000)])
     clean(CleanConfig(), records=records, out=tmp_path / "undisturbed", seed=1)
     out = tmp_path / "killed"
-    process = start(tmp_path, records, out, 60, PYTHONHASHSEED="1")
+    process = start(tmp_path, records, out, 30, PYTHONHASHSEED="1")
     listening: set[str] = set()
     while len(list((out / runs.SCRATCH).glob("*.json"))) < 3:
         assert process.poll() is None, process.communicate()[1]
@@ -203,7 +203,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(tmp_path: Path) -> Non
     assert not runs.is_complete(out)
     done = {path.name: path.stat().st_mtime_ns for path in (out / runs.SCRATCH).glob("*.json")}
     assert 3 <= len(done) < 100
-    again = start(tmp_path, records, out, 60, PYTHONHASHSEED="2")
+    again = start(tmp_path, records, out, 30, PYTHONHASHSEED="2")
     said = again.communicate(timeout=120)[1]
     assert again.returncode == 0, said
     assert "resuming" in said
@@ -232,6 +232,32 @@ def test_partitions_that_are_whole_are_not_cleaned_again(tmp_path: Path, monkeyp
     clean(cfg, records=records, out=tmp_path / "c", seed=1)
     clean(CleanConfig(), records=records, out=tmp_path / "d", seed=1)
     assert file_hashes(tmp_path / "c") == file_hashes(tmp_path / "d")
+
+
+@pytest.mark.slow
+def test_a_cluster_left_without_workers_is_given_up(tmp_path: Path, monkeypatch: Any) -> None:
+    from distributed import Client, Nanny
+
+    monkeypatch.setattr(cluster, "LONELY_S", 2.0)
+    monkeypatch.setattr(cluster, "CHECK_S", 0.2)
+    with cluster.open_client(None, 1, tmp_path) as client:
+        assert isinstance(client, Client)
+        assert all(isinstance(worker, Nanny) for worker in client.cluster.workers.values())
+        client.cluster.scale(0)
+        with pytest.raises(
+            InputError, match=r"no Dask worker for 2 s, while waiting for rows 0 to 9 of x; out of memory"
+        ):
+            cluster.wait_for(client, client.submit(pow, 2, 3), "rows 0 to 9 of x")
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+    with cluster.open_client(None, 1, tmp_path) as client:
+        assert cluster.wait_for(client, client.submit(pow, 2, 3), "the first") == 8
+        with pytest.raises(ZeroDivisionError):
+            cluster.wait_for(client, client.submit(divmod, 1, 0), "the second")
+        with pytest.raises(InputError, match="the workers that took the third died"):
+            cluster.wait_for(client, client.submit(os._exit, 1), "the third")
 
 
 @pytest.mark.slow

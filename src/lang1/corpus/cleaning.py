@@ -6,21 +6,19 @@ fixed number of rows. So the bytes written depend on the notes alone, not on par
 killed run does again only the partitions whose counts are not there. Cost: the notes lie on disk twice until the
 stage ends. One partition left to do is cleaned in this process: a cluster takes two seconds to start.
 
-Dask listens on the loopback interface only, serves no dashboard and logs nothing below critical; tasks carry file
-names and row numbers, and an exception leaves a worker with the note's id in place of its text.
+Tasks carry file names and row numbers, and an exception leaves a worker with the note's id in place of its text.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ import pyarrow.parquet as pq
 
 from lang1 import runs
 from lang1.config import CleanConfig, dump
-from lang1.corpus import rules
+from lang1.corpus import cluster, rules
 from lang1.corpus.hashes import hash_id
 from lang1.corpus.schema import CLEAN_NOTES, REJECTS
 from lang1.ehr.schema import NOTES
@@ -43,7 +41,6 @@ PART_ROWS = 200_000
 """notes a part file"""
 SECRET = 0o600
 SAY_EVERY_S = 10.0
-CONNECT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,10 @@ class Partition:
     path: str
     start: int
     stop: int
+
+    def described(self) -> str:
+        """For a message: where the rows stand."""
+        return f"rows {self.start} to {self.stop - 1} of {self.path}"
 
 
 def clean(cfg: CleanConfig, *, records: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
@@ -238,65 +239,14 @@ def _iter_cleaned(cfg: CleanConfig, partitions: list[Partition], scratch: Path) 
         for partition in partitions:
             yield clean_partition(partition, str(scratch), cfg.min_words)
         return
-    from distributed import KilledWorker
-
     settings: dict[str, Any] = {"scratch": str(scratch), "min_words": cfg.min_words, "pure": False}
-    with _client(cfg.scheduler, workers, scratch) as client:
+    with cluster.open_client(cfg.scheduler, workers, scratch) as client:
         futures = [
             client.submit(clean_partition, p, key=f"clean-{p.index}-{os.getpid()}", **settings) for p in partitions
         ]
         for index, future in enumerate(futures):
-            try:
-                counts = future.result()
-            except KilledWorker:
-                raise InputError(
-                    f"clean: workers died on {asdict(partitions[index])}; "
-                    "out of memory? lower partition_rows or workers"
-                ) from None
-            yield counts
+            yield cluster.wait_for(client, future, partitions[index].described())
             future.release()
-
-
-@contextlib.contextmanager
-def _client(scheduler: str | None, workers: int, scratch: Path) -> Iterator[Any]:
-    """A Dask client: of the scheduler named, or of a cluster of local processes that ends with the block."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    quiet: dict[str, Any] = {f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker", "nanny")}
-    with ExitStack() as stack:
-        stack.enter_context(dask.config.set(quiet))
-        if scheduler is None:
-            stack.enter_context(_hidden_main())
-            cluster = stack.enter_context(LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
-                dashboard_address=None, scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                local_directory=str(scratch / "dask"), silence_logs=logging.CRITICAL,
-            ))  # fmt: skip
-            yield stack.enter_context(Client(cluster))
-            return
-        try:
-            client = Client(scheduler, timeout=CONNECT_S)
-        except (OSError, ValueError):
-            raise InputError(
-                f"clean.scheduler: no Dask scheduler answers at {scheduler}; start one, or leave it null "
-                "for local processes"
-            ) from None
-        yield stack.enter_context(client)
-
-
-@contextlib.contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Keep worker processes from running the user's script again, as `spawn` does with a script without a guard."""
-    main = sys.modules["__main__"]
-    saved: dict[str, Any] = {
-        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
-    }
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        main.__dict__.update(saved)
 
 
 # --- joined parts ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,97 @@
+"""Dask for this room: a client of a scheduler that runs, or local worker processes that end with the block.
+
+Local workers listen on the loopback interface only, serve no dashboard and log nothing below critical. A task whose
+workers die, a cluster that is left without workers and a scheduler that goes away each end as an InputError: Dask
+itself would wait for them without end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lang1.errors import InputError
+
+CONNECT_S = 20.0
+"""how long a scheduler may take to answer"""
+CHECK_S = 5.0
+"""between two looks at the workers, while a result is waited for"""
+LONELY_S = 60.0
+"""how long a cluster may have no worker"""
+
+
+@contextlib.contextmanager
+def open_client(scheduler: str | None, workers: int, scratch: Path) -> Iterator[Any]:
+    """A Dask client of the scheduler named, or of `workers` local processes."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    quiet: dict[str, Any] = {f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker", "nanny")}
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(quiet))
+        if scheduler is None:
+            stack.enter_context(_hidden_main())
+            cluster = stack.enter_context(LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
+                dashboard_address=None, scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                local_directory=str(scratch / "dask"), silence_logs=logging.CRITICAL,
+            ))  # fmt: skip
+            yield stack.enter_context(Client(cluster))
+            return
+        try:
+            client = Client(scheduler, timeout=CONNECT_S)
+        except (OSError, ValueError):
+            raise InputError(
+                f"clean.scheduler: no Dask scheduler answers at {scheduler}; start one, or leave it null "
+                "for local processes"
+            ) from None
+        yield stack.enter_context(client)
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep worker processes from running the user's script again, as `spawn` does with a script without a guard."""
+    main = sys.modules["__main__"]
+    saved: dict[str, Any] = {
+        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
+    }
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(saved)
+
+
+def wait_for(client: Any, future: Any, what: str) -> Any:
+    """The result of `future`, which works on `what`. Raises InputError when there is nobody left to give it."""
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
+    advice = "out of memory? lower clean.partition_rows or clean.workers"
+    seen = time.monotonic()
+    try:
+        while True:
+            try:
+                return future.result(timeout=CHECK_S)
+            except TimeoutError:
+                if future.status == "error":  # the task's own
+                    raise
+            if client.nthreads():
+                seen = time.monotonic()
+            elif time.monotonic() - seen > LONELY_S:
+                raise InputError(f"clean: no Dask worker for {LONELY_S:.0f} s, while waiting for {what}; {advice}")
+    except KilledWorker:
+        raise InputError(f"clean: the workers that took {what} died; {advice}") from None
+    except (CancelledError, OSError) as error:
+        if future.status == "error":
+            raise
+        raise InputError(
+            f"clean: the Dask scheduler went away ({type(error).__name__}); start it and run again"
+        ) from None

@@ -63,6 +63,14 @@ def test_relative_links_resolve(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_every_page_is_in_the_navigation_or_among_the_decisions() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    decisions = (DOCS / "decisions" / "index.md").read_text()
+    for page in DOCS.rglob("*.md"):
+        name = page.relative_to(DOCS).as_posix()
+        assert name in navigation or f"]({page.name})" in decisions, f"{name} is listed nowhere"
+
+
 @by_name
 def test_yaml_blocks_are_recipes_that_load(page: Path, tmp_path: Path) -> None:
     sections = {f.name for f in fields(RunConfig)}

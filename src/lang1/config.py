@@ -259,7 +259,7 @@ class WindowsConfig:
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """Cohorts, labels and splits (5.2.2; reference/field.md section 4)."""
+    """Cohorts, labels and splits (5.2.2; docs/tasks.md)."""
 
     tasks: tuple[TaskId, ...] = TASK_IDS
     split_by: Literal["time", "patient", "sequence"] = "time"
@@ -275,7 +275,7 @@ class TasksConfig:
             temporal_2=Window(date(2024, 1, 1), date(2024, 2, 1)),
         )
     )
-    """denial has its own windows (5.2.2, field.md section 5 rows 5 and 6)"""
+    """denial has its own windows (5.2.2)"""
     follow_up_end: date | None = None
     """last day on which a readmission would be seen; null: the last discharge in the records"""
     readmission_days: int = 30
@@ -296,7 +296,7 @@ class TasksConfig:
     claims_follow_up_days: int = 0
     """denial: claims younger than this at the end of the records are left out as not mature"""
     prompt_set: Literal["recommended", "paper-verbatim"] = "recommended"
-    """recommended: field.md section 5 rows 1 and 2; paper-verbatim: Appendix H as printed"""
+    """recommended: two slips of Appendix H mended (docs/paper-to-code.md); paper-verbatim: as printed"""
 
     __pydantic_config__ = STRICT
 
@@ -332,7 +332,7 @@ class FinetuneConfig:
         )
     )
     batch_size: int = 64
-    """rows an optimizer step, all tasks together; the paper gives none (field.md section 5 row 14)"""
+    """rows an optimizer step, all tasks together; the paper gives none"""
     max_steps_per_task: int = 5120
     """optimizer steps, times the number of tasks when joint (5.4)"""
     val_every: int = 100
@@ -349,7 +349,7 @@ class FinetuneConfig:
     batch_tokens: int = 8192
     """prompt tokens a forward, padding included"""
     max_note_tokens: int = 512
-    """the note's head is kept to so many tokens, the question never cut (5.4, field.md section 5 row 15)"""
+    """the note's head is kept to so many tokens, the question never cut (5.4, docs/paper-to-code.md)"""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0

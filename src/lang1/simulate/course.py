@@ -145,7 +145,8 @@ def admission_facts(patients: Patients, who: Ints, admit: Ints, prior_year: Ints
     latents = {"acuity": acuity, "frailty": frailty, "social": patients.social[who], "admin": patients.admin[who] * 0.6
                + 0.8 * rng.standard_normal(n)}
     findings = draw_findings(ADMISSION, latents, rng)
-    findings[np.ix_(age < 18, _ADULT_ONLY)] = False
+    obstetric = np.isin(reason, [r for r, item in enumerate(REASONS) if item.service == "obstetrics"])
+    findings[np.ix_((age < 18) | obstetric, _ADULT_ONLY)] = False
     findings[np.ix_(findings[:, _SEVERE].any(1), _MILD_COURSE)] = False
     taken = np.zeros(n, dtype=bool)
     for f in _EXCLUSIVE:

@@ -8,9 +8,10 @@ from lang1.simulate.course import DISPOSITIONS, Stays
 from lang1.simulate.findings_discharge import DISCHARGE
 from lang1.simulate.notes_hp import OMITTED, AdmissionChart, person, problems, trend
 from lang1.simulate.phrases import Style
-from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, phrase_of, pick, tail
+from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, mention, phrase_of, pick, tail
 
 BUDGET = (84.0, 8.0)
+PLACES = ("exam", "plan", "course", "exam", "plan", "course", "social")
 _SECTIONS = tuple(f.section for f in DISCHARGE)
 _DECOY_RATES = tuple(f.decoy_rate for f in DISCHARGE)
 _FREQUENT = next(k for k, f in enumerate(DISCHARGE) if f.name == "outside_stays")
@@ -49,13 +50,13 @@ def write_discharge(admission: AdmissionChart, chart: DischargeChart, i: int, wo
     if prior and rng.random() >= OMITTED:
         sections["hpi"].append(phrase_of(rng, _PRIOR[prior], habit))
     pairs: list[tuple[str, str]] = []
-    for f, (said, decoys) in enumerate(words.discharge):
+    for f, ways in enumerate(words.discharge):
         draw = rng.random()
         if found[f]:
             if draw >= OMITTED and not (f == _FREQUENT and prior):
-                sections[_SECTIONS[f]].append(phrase_of(rng, said, habit + f))
+                sections[_SECTIONS[f]].append(mention(rng, ways, True, habit + f))
         elif draw < _DECOY_RATES[f] and age >= 18 and not (f == _FREQUENT and prior):
-            pairs.append((_SECTIONS[f], phrase_of(rng, decoys, habit + f)))
+            pairs.append((_SECTIONS[f], mention(rng, ways, False, habit + f)))
     problems(rng, admission.conditions[i], admission.principal[i], admission.plain[i], words, habit, sections)
     if chart.trend[i]:
         sections["labs"].append(trend(rng, "Cr", chart.trend[i], admission.numbers["creatinine"][i], 1.5))
@@ -66,7 +67,7 @@ def write_discharge(admission: AdmissionChart, chart: DischargeChart, i: int, wo
     sections["disposition"].append(_PLACES[chart.disposition[i]])
     budget = round(rng.gauss(*BUDGET))
     add_decoys(rng, sections, pairs, budget - count_words(sections))
-    fill(rng, sections, ("exam", "plan", "social", "course"), budget - count_words(sections))
+    fill(rng, sections, PLACES, budget - count_words(sections), age < 14)
     lines = compose(sections, style)
     extra = tail(rng, note_length, 85)
     if extra:

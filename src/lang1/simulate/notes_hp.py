@@ -10,17 +10,22 @@ from random import Random
 
 from lang1.simulate.conditions import CHARLSON, PLAIN, RELATIVES
 from lang1.simulate.course import Stays
-from lang1.simulate.findings import ADMISSION
+from lang1.simulate.findings import ACUTE, ADMISSION
 from lang1.simulate.phrases import COMPLAINT, SINCE, Style
 from lang1.simulate.population import BOROUGHS, Patients
-from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, phrase_of, pick, tail
+from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, mention, phrase_of, pick, tail
 
+PLACES = ("hpi", "exam", "plan", "exam", "plan", "hpi", "exam", "social")
+"""sections that take words that say nothing, as often as they stand here"""
 OMITTED = 0.04
 """probability that a present fact is left out of the note"""
 BUDGET = (86.0, 8.0)
 """words of a note body: mean and standard deviation"""
 CONDITION_DECOY = 1.5
 """rate of negated, remote and relatives' conditions, as a multiple of each condition's prevalence"""
+WARY_SHARE, WARY, UNWARY = 0.16, 4.0, 0.4
+"""some notes list one acute negative after another, whoever the patient is: factors on the rates of acute decoys"""
+_ACUTE = len(ACUTE)
 _SECTIONS = tuple(f.section for f in ADMISSION)
 _DECOY_RATES = tuple(f.decoy_rate for f in ADMISSION)
 _CONDITION_RATES = tuple(0.6 * c.prevalence * (0.15 if c.needs else 1.0) for c in CHARLSON)
@@ -158,13 +163,14 @@ def write_hp(chart: AdmissionChart, i: int, words: Words, style: Style, habit: i
     sections["hpi"].append(f"{opening} {since}".rstrip())
     found = chart.findings[i]
     pairs: list[tuple[str, str]] = []
-    for f, (said, decoys) in enumerate(words.findings):
+    wary = WARY if rng.random() < WARY_SHARE else UNWARY
+    for f, ways in enumerate(words.findings):
         draw = rng.random()
         if found[f]:
             if draw >= OMITTED:
-                sections[_SECTIONS[f]].append(phrase_of(rng, said, habit + f))
-        elif draw < _DECOY_RATES[f] and age >= 18:
-            pairs.append((_SECTIONS[f], phrase_of(rng, decoys, habit + f)))
+                sections[_SECTIONS[f]].append(mention(rng, ways, True, habit + f))
+        elif draw < _DECOY_RATES[f] * (wary if f < _ACUTE else 1.0) and age >= 18:
+            pairs.append((_SECTIONS[f], mention(rng, ways, False, habit + f)))
     problems(rng, chart.conditions[i], chart.principal[i], chart.plain[i], words, habit, sections)
     sections["admin"].insert(0, PAYER_WORDS[chart.payer[i]])
     sections["labs"].extend(_results(rng, chart.numbers, i, age >= 18))
@@ -172,7 +178,7 @@ def write_hp(chart: AdmissionChart, i: int, words: Words, style: Style, habit: i
         sections["social"].append(f"lives in {chart.borough[i]}")
     budget = round(rng.gauss(*BUDGET))
     add_decoys(rng, sections, pairs, budget - count_words(sections))
-    fill(rng, sections, ("hpi", "exam", "plan", "social"), budget - count_words(sections))
+    fill(rng, sections, PLACES, budget - count_words(sections), age < 14)
     lines = compose(sections, style)
     extra = tail(rng, note_length, 90)
     if extra:

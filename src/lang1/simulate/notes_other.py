@@ -15,7 +15,7 @@ from lang1.simulate.phrases import (
     Style,
 )
 from lang1.simulate.reasons import REASONS
-from lang1.simulate.writing import Words, phrase_of, pick, tail
+from lang1.simulate.writing import Words, mention, phrase_of, pick, tail
 
 
 def write_progress(chart: AdmissionChart, i: int, day: int, words: Words, style: Style, habit: int, rng: Random,
@@ -23,9 +23,9 @@ def write_progress(chart: AdmissionChart, i: int, day: int, words: Words, style:
     """Lines of a progress note of hospital day `day`."""
     reason = phrase_of(rng, words.reasons[chart.reason[i]], habit)
     parts = [f"day {day}, {person(rng, chart.age[i], chart.female[i])} with {reason}", pick(rng, PROGRESS_TREND)]
-    for f, (said, _) in enumerate(words.findings):
+    for f, ways in enumerate(words.findings):
         if chart.findings[i][f] and rng.random() < 0.3:
-            parts.append(phrase_of(rng, said, habit + f))
+            parts.append(mention(rng, ways, True, habit + f))
     start = int(rng.random() * len(PROGRESS))
     for k in range(5 + int(rng.random() * 6)):
         parts.append(PROGRESS[(start + 3 * k) % len(PROGRESS)])

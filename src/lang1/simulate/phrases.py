@@ -21,6 +21,11 @@ FILLERS: dict[str, tuple[str, ...]] = {
         "diet as ordered", "pain control", "nutrition consult", "discussed with attending", "will follow",
         "replete electrolytes", "repeat imaging if needed", "case discussed with family", "monitor intake and output",
     ),
+    "child": (
+        "lives with parents", "attends daycare", "vaccines up to date", "no smokers at home", "one older sibling",
+        "mother at bedside", "growing well", "born at term", "both parents present", "no pets at home", "feeding on demand",
+        "seen by pediatrician last month", "grandmother helps at home",
+    ),
     "course": (
         "treated per protocol", "consults followed", "imaging reviewed", "antibiotics completed", "diet advanced",
         "home meds resumed", "no complications", "seen by PT", "seen by nutrition", "labs followed daily", "uneventful nights",

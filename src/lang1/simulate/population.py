@@ -15,7 +15,7 @@ Bools = npt.NDArray[np.bool_]
 
 MINUTES = 1440
 """minutes a day: all times are minutes since 1970-01-01"""
-SPARED = -2.6
+SPARED = -3.2
 """log-odds by which other conditions are rarer in those prone to metastatic cancer"""
 START = int(np.datetime64("2011-01-01", "D").astype(np.int64)) * MINUTES
 END = int(np.datetime64("2025-01-01", "D").astype(np.int64)) * MINUTES
@@ -101,7 +101,7 @@ def draw_patients(count: int, hospital: Hospital, rng: np.random.Generator) -> P
     band = rng.choice(6, count, p=np.array(hospital.ages) / sum(hospital.ages))
     low, high = np.array([0, 0.05, 18, 40, 65, 80])[band], np.array([0, 18, 40, 65, 80, 98])[band]
     age = low + (high - low) * rng.random(count)
-    age = np.where(band >= 3, age - 0.35 * (year - 8), age)  # patients who come back grow old; new ones keep the mix
+    age = np.where(band >= 3, age - 0.5 * (year - 8), age)  # patients who come back grow old; new ones keep the mix
     female = rng.random(count) < np.where(band == 2, 0.66, 0.52)
     race = rng.choice(5, count, p=RACE_SHARE)
     ethnicity = np.where(rng.random(count) < 0.04, 2, np.where(rng.random(count) < 0.18, 0, 1))

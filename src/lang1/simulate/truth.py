@@ -12,8 +12,8 @@ from lang1.simulate.findings_discharge import DISCHARGE
 from lang1.simulate.population import Array, Bools, Ints, sigmoid
 from lang1.simulate.reasons import REASONS
 
-INTERCEPTS = {"mortality": -6.478, "denial": -3.521, "readmission": -3.867}
-LOS_INTERCEPT = (1.020, -0.177, -0.609, -0.235)
+INTERCEPTS = {"mortality": -6.519, "denial": -3.507, "readmission": -3.866}
+LOS_INTERCEPT = (1.005, -0.177, -0.598, -0.230)
 LOS_SCALE = 0.8
 SCALE = {"mortality": 0.8, "denial": 1.25, "readmission": 0.72}
 DEATH_LOS = (0.34, 0.08, 0.13, 0.45)

@@ -8,7 +8,7 @@ from functools import cache
 from random import Random
 
 from lang1.simulate.conditions import CHARLSON, PLAIN
-from lang1.simulate.findings import ADMISSION, Finding
+from lang1.simulate.findings import ADMISSION, FRAMES, ORDERED, Finding
 from lang1.simulate.findings_discharge import DISCHARGE
 from lang1.simulate.phrases import EXTERNAL_WORDS, FILLERS, REVIEW, STYLES, Style
 from lang1.simulate.reasons import REASONS
@@ -22,11 +22,23 @@ LONG_TAIL = 0.09
 
 
 @dataclass(frozen=True)
+class Mentions:
+    """How one finding is said to be there, or not."""
+
+    said: tuple[str, ...]
+    decoys: tuple[str, ...]
+    ordered: float
+    """share of mentions by the sentences below, which have the same words either way"""
+    there: tuple[str, ...]
+    absent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Words:
     """The phrase tables of one hospital."""
 
-    findings: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
-    discharge: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    findings: tuple[Mentions, ...]
+    discharge: tuple[Mentions, ...]
     conditions: tuple[tuple[str, ...], ...]
     plain: tuple[tuple[str, ...], ...]
     reasons: tuple[tuple[str, ...], ...]
@@ -41,11 +53,21 @@ def words_of(hospital: str) -> Words:
             return phrases
         return tuple(" ".join(EXTERNAL_WORDS.get(word, word) for word in _pairs(phrase)) for phrase in phrases)
 
-    def table(findings: tuple[Finding, ...]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-        return tuple((said(f.said), said(f.decoys)) for f in findings)
+    def mentions(finding: Finding) -> Mentions:
+        frames = FRAMES.get(finding.frame, ())
+        there, absent = (tuple(pair[side].format(finding.core) for pair in frames) for side in (0, 1))
+        return Mentions(said(finding.said), said(finding.decoys), ORDERED.get(finding.frame, 0.0), said(there), said(absent))
 
-    return Words(table(ADMISSION), table(DISCHARGE), tuple(said(c.said) for c in CHARLSON),
-                 tuple(said(c.said) for c in PLAIN), tuple(said(r.said) for r in REASONS))
+    return Words(tuple(mentions(f) for f in ADMISSION), tuple(mentions(f) for f in DISCHARGE),
+                 tuple(said(c.said) for c in CHARLSON), tuple(said(c.said) for c in PLAIN),
+                 tuple(said(r.said) for r in REASONS))
+
+
+def mention(rng: Random, of: Mentions, is_there: bool, habit: int) -> str:
+    """A phrase that says the finding is there, or that it is not."""
+    if rng.random() < of.ordered:
+        return phrase_of(rng, of.there if is_there else of.absent, habit)
+    return phrase_of(rng, of.said if is_there else of.decoys, habit)
 
 
 def _pairs(phrase: str) -> list[str]:
@@ -67,16 +89,17 @@ def phrase_of(rng: Random, items: Sequence[str], habit: int) -> str:
     return items[int(rng.random() * len(items))]
 
 
-def fill(rng: Random, sections: dict[str, list[str]], places: Sequence[str], words: int) -> None:
+def fill(rng: Random, sections: dict[str, list[str]], places: Sequence[str], words: int, child: bool = False) -> None:
     """Add phrases that say nothing until about `words` more words stand in the note."""
-    starts = {name: int(rng.random() * len(FILLERS[name])) for name in places}
+    steps = {name: int(rng.random() * 1000) for name in places}
     turn = int(rng.random() * len(places))
     for k in range(60):
         if words < 2:
             return
         name = places[(turn + k) % len(places)]
-        pool = FILLERS[name]
-        phrase = pool[(starts[name] + 7 * (k // len(places))) % len(pool)]
+        pool = FILLERS["child" if child and name in ("social", "hpi") else name]
+        steps[name] += 7  # shares no factor with the length of a pool: no phrase comes twice before all have come
+        phrase = pool[steps[name] % len(pool)]
         place(rng, sections[name], phrase, 1 if name == "hpi" else 0)
         words -= phrase.count(" ") + 1
 

@@ -54,6 +54,7 @@ def write_run(
     simulated: bool = True,
     skip_denial: bool = False,
     split_by: str = "time",
+    headline_split: str = "temporal_2",
     stages: tuple[str, ...] = (),
 ) -> Path:
     """Write the stage folders of a run; `stages` limits them (all when empty)."""
@@ -92,7 +93,7 @@ def write_run(
         "tasks": lambda: _tasks(root, tasks, split_by),
         "model": lambda: _model(root, "model", "pretrained", tasks),
         "model-random": lambda: _model(root, "model-random", "random", tasks),
-        "scores": lambda: _scores(root, tasks),
+        "scores": lambda: _scores(root, tasks, headline_split),
     }
     for name, make in makers.items():
         if (not stages or name in stages) and (simulated or name != "warehouse"):
@@ -297,7 +298,7 @@ def _model(root: Path, folder: str, init: str, tasks: tuple[str, ...]) -> None:
     )
 
 
-def _scores(root: Path, tasks: tuple[str, ...]) -> None:
+def _scores(root: Path, tasks: tuple[str, ...], headline_split: str) -> None:
     files: dict[str, Any] = {}
     results: list[dict[str, Any]] = []
     for task in tasks:
@@ -309,14 +310,14 @@ def _scores(root: Path, tasks: tuple[str, ...]) -> None:
                 )
     seen = [row | _seen(row) for row in results]
     files["summary.json"] = {"results": results, "comparisons": _comparisons(results), "facts": {}}
-    files["calibration.json"] = [_calibration(task, "temporal_2", model) for task in tasks for model in SHARES]
+    files["calibration.json"] = [_calibration(task, headline_split, model) for task in tasks for model in SHARES]
     files["metrics.json"] = {"rows": seen, "facts": {}}
     skipped = [{"task": "cci", "model": "columns+xgboost", "why": "no records were given"}]
     _stage(
         root,
         "scores",
         "evaluate",
-        config.EvaluateConfig(tasks=tasks),  # type: ignore[arg-type]
+        config.EvaluateConfig(tasks=tasks, headline_split=headline_split),  # type: ignore[arg-type]
         {"tasks": root / "tasks"},
         files,
         facts={"skipped": skipped},

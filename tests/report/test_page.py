@@ -170,6 +170,12 @@ def test_notes_met_before_are_counted_on_the_split_that_is_shown(page: str) -> N
     )
 
 
+def test_notes_met_before_are_said_plainly(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", stages=("tasks", "scores"), headline_split="test")
+    text = report(run, tmp_path / "out")
+    assert "LANG1 finetuned had met the words of up to 200 of 200 notes in pretraining and 0 in finetuning" in text
+
+
 def test_what_was_not_measured_is_named(page: str) -> None:
     assert "Columns + boosting, Charlson comorbidity: no records were given." in page
 

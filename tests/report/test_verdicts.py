@@ -104,3 +104,12 @@ def test_nothing_is_claimed_without_evidence() -> None:
 def test_shares_are_left_out_where_no_truth_exists() -> None:
     said = answer([result("los", share=None)], [pair("los", 0.05)], "temporal_2")
     assert all("achieved" not in detail.about for detail in said.details)
+
+
+def test_a_task_without_a_comparison_is_not_passed_over() -> None:
+    rows = [pair("los", 0.05), pair("los", 0.05, other=ZERO), pair("cci", 0.05)]
+    said = answer([result("los"), result("cci"), result("denial")], rows, "temporal_2")
+    [missing] = [detail for detail in said.details if detail.about == "Not compared"]
+    assert missing.text == (
+        "Charlson comorbidity with LANG1 zero-shot; insurance denial with LANG1 zero-shot and TF-IDF + boosting."
+    )

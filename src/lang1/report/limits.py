@@ -135,22 +135,29 @@ def _contamination(seen: list[Seen]) -> Limit | None:
     if not known:
         return None
     met = [s for s in known if s.notes_in_pretraining or s.notes_in_finetuning]
-    method = "Notes are compared by the hash of their text, so near copies are not found."
+    method = "Notes are compared by the hash of their text: a copy counts, a near copy does not."
     if not met:
         title = "No note was seen before"
         text = "None of the notes measured stood in the pretraining corpus or among the finetuning rows."
     else:
-        title, text = "Some notes were seen before", f"Of the rows measured, {_met(met)}."
+        title, text = "Some notes were seen before", _met(met)
     return Limit(title, " ".join([text, method, *_known_patients(known)]))
 
 
 def _met(met: list[Seen]) -> str:
-    return "; ".join(
-        f"{figures.look(s.model).label} had met the note of {words.count(s.notes_in_pretraining or 0)} in pretraining "
-        f"and of {words.count(s.notes_in_finetuning or 0)} in finetuning, of {words.count(s.rows)} "
-        f"({words.task_in_a_sentence(s.task)})"
-        for s in met
-    )
+    """A sentence a model, with the task where it had met most; the table under the list has every count."""
+    sentences = []
+    for model in figures.order_models({s.model for s in met}):
+        most = max(
+            (s for s in met if s.model == model),
+            key=lambda s: max(s.notes_in_pretraining or 0, s.notes_in_finetuning or 0) / s.rows,
+        )
+        sentences.append(
+            f"{figures.look(model).label} had met the words of up to {words.count(most.notes_in_pretraining or 0)} of "
+            f"{words.count(most.rows)} notes in pretraining and {words.count(most.notes_in_finetuning or 0)} in "
+            f"finetuning ({words.task_in_a_sentence(most.task)})."
+        )
+    return " ".join(sentences)
 
 
 def _known_patients(known: list[Seen]) -> list[str]:

@@ -193,6 +193,8 @@ class CalibrationCurve:
 
 def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
     """A panel a task: observed rate against predicted probability; a dot's area is its share of the rows."""
+    from matplotlib.ticker import MaxNLocator
+
     panels = []
     for task in dict.fromkeys(curve.task for curve in curves):
         here = [curve for curve in curves if curve.task == task]
@@ -207,6 +209,8 @@ def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
             axes.plot([0, 1], [0, 1], color=figures.MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
             for curve in here:
                 _calibration_line(axes, curve)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.set_xlim(0, min(1.0, 1.05 * top))
             axes.set_ylim(0, min(1.0, 1.05 * top))
             axes.set_xlabel(f"probability given to {_whose(here[0])}")
@@ -229,6 +233,8 @@ def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
 
 
 NO_VALUE = "not given"
+JOINED_ROWS = 10
+"""bins with fewer rows keep their dot and are not joined: the line would be noise"""
 
 
 def _whose(curve: CalibrationCurve) -> str:
@@ -241,7 +247,8 @@ def _calibration_line(axes: Axes, curve: CalibrationCurve) -> None:
     if not kept:
         return
     total = sum(n for _, _, n in kept)
-    axes.plot([p for p, _, _ in kept], [o for _, o, _ in kept], color=look.colour, linewidth=1.0, alpha=0.8)
+    joined = [(p, o) for p, o, n in kept if n >= JOINED_ROWS]
+    axes.plot([p for p, _ in joined], [o for _, o in joined], color=look.colour, linewidth=1.0, alpha=0.8)
     axes.scatter(
         [p for p, _, _ in kept],
         [o for _, o, _ in kept],
@@ -250,6 +257,7 @@ def _calibration_line(axes: Axes, curve: CalibrationCurve) -> None:
         marker=look.marker,
         alpha=0.75,
         linewidths=0,
+        clip_on=False,
     )
 
 
@@ -299,6 +307,8 @@ def _loss_panel(train: list[tuple[int, float]], val: dict[str, list[tuple[int, f
 
 
 def _perplexity_panel(val: dict[str, list[tuple[int, float, float]]]) -> Panel:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     with figures.style():
         figure = figures.new_figure(PANEL, 2.6, LINES)
         axes = figure.add_subplot()
@@ -313,6 +323,9 @@ def _perplexity_panel(val: dict[str, list[tuple[int, float, float]]]) -> Panel:
                 label=f"validation, {source}",
             )
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("perplexity, log scale")
         axes.set_title("Perplexity")

@@ -113,7 +113,8 @@ def answer(results: list[dict[str, Any]], comparisons: list[dict[str, Any]], spl
         return Answer(subject, split, headline, _achievable(here, subject), [])
     others = figures.order_models({v.other for v in verdicts})
     details = [_against(other, [v for v in verdicts if v.other == other]) for other in others]
-    return Answer(subject, split, _headline(verdicts), details + _achievable(here, subject), verdicts)
+    details += _not_compared(results, verdicts, others, split) + _achievable(here, subject)
+    return Answer(subject, split, _headline(verdicts), details, verdicts)
 
 
 def _headline(verdicts: list[Verdict]) -> str:
@@ -166,6 +167,20 @@ def _against(other: str, verdicts: list[Verdict]) -> Detail:
         lost = [words.task_in_a_sentence(v.task) for v in verdicts if v.word == "worse"]
         text += f" {figures.look(other).label} wins on {words.join(lost) if lost else 'no task'}."
     return Detail(f"Against {_inside(figures.look(other).label)}", text)
+
+
+def _not_compared(
+    results: list[dict[str, Any]], verdicts: list[Verdict], others: list[str], split: str
+) -> list[Detail]:
+    """Tasks that were measured but lack a comparison: no headline may pass over them in silence."""
+    missing = []
+    for task in dict.fromkeys(row["task"] for row in results if row["split"] == split):
+        lacking = [other for other in others if not any(v.task == task and v.other == other for v in verdicts)]
+        if lacking:
+            missing.append(
+                f"{words.task_in_a_sentence(task)} with {words.join([figures.look(other).label for other in lacking])}"
+            )
+    return [Detail("Not compared", f"{'; '.join(missing)}.")] if missing else []
 
 
 def _cases(cases: list[Verdict], tasks: int) -> str:

@@ -452,3 +452,14 @@ def test_full_disk_is_one_line_and_the_stage_goes_on_when_there_is_room(tmp_path
         assert runs.is_complete(disk / "out")
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_bad_input_refused_before_anything_is_written_does_not_bind_the_folder_to_it(tmp_path: Path) -> None:
+    def refuse(stage: runs.Stage) -> None:
+        raise InputError("no such thing")
+
+    out = tmp_path / "stage"
+    with pytest.raises(InputError, match="no such thing"):
+        runs.run_stage(out, "clean", {"key": "wrong"}, 1, {}, refuse)
+    manifest = runs.run_stage(out, "clean", {"key": "right"}, 1, {}, lambda stage: stage.count(rows=1))
+    assert manifest["counts"] == {"rows": 1}

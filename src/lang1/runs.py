@@ -327,13 +327,25 @@ def run_stage(
         say(f"{name}: {'resuming' if resumed else 'started'} ({out})")
         started, clock = time.strftime("%FT%T"), time.monotonic()
         stage = Stage(out)
-        work(stage)
+        try:
+            work(stage)
+        except InputError:
+            _forget_if_empty(out)
+            raise
         shutil.rmtree(out / SCRATCH, ignore_errors=True)
         manifest = _manifest(stage, wanted, started, time.monotonic() - clock)
         write_json(out / MANIFEST, manifest)
         (out / STARTED).unlink(missing_ok=True)
     say(f"{name}: done in {manifest['seconds']:.1f} s")
     return manifest
+
+
+def _forget_if_empty(out: Path) -> None:
+    """After bad input that was refused before anything was written: the mended command starts afresh."""
+    kept = [p for p in out.rglob("*") if p.is_file() and p.name not in {LOCK, STARTED} and SCRATCH not in p.parts]
+    if not kept:
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)
+        (out / STARTED).unlink(missing_ok=True)
 
 
 def _unchanged(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:

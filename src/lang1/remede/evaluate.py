@@ -7,7 +7,6 @@ metrics.json, summary.json and calibration.json are computed from them, so they 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +92,23 @@ def _score_baselines(
     cfg: EvaluateConfig, folder: TaskFolder, rows: Rows, records: Path | None, seed: int, stage: runs.Stage
 ) -> list[dict[str, str]]:
     """Fit and score what is not there yet. Returns what could not be fitted, and why."""
-    skipped, chosen = [], dict[str, Any]()
-    for task in dict.fromkeys(task for task, _ in rows):
-        scored = [part for (t, _), part in rows.items() if t == task]
+    skipped, tasks = [], dict.fromkeys(task for task, _ in rows)
+    learning: dict[str, tuple[TaskRows, TaskRows]] = {}
+    for task in tasks:
         train, val = folder.read(task, "train", cfg.baseline_train_rows, seed), folder.read(task, "val")
-        for kind in dict.fromkeys(name.partition("+")[0] for name in cfg.baselines):
-            names = [str(name) for name in cfg.baselines if name.startswith(f"{kind}+")]
-            whys = _score_kind(cfg, kind, names, train, val, scored, records, seed, stage, chosen)
-            skipped += [{"task": task, "model": name, "why": why} for name, why in whys.items()]
-    stage.record(baselines=chosen)
+        if isinstance(train, str) or isinstance(val, str):
+            why = train if isinstance(train, str) else str(val)
+            skipped += [{"task": task, "model": name, "why": f"nothing to fit or tune on: {why}"}
+                        for name in cfg.baselines]
+        else:
+            learning[task] = train, val
+    for kind in dict.fromkeys(name.partition("+")[0] for name in cfg.baselines):
+        names = [str(name) for name in cfg.baselines if name.startswith(f"{kind}+")]
+        for note_type in dict.fromkeys(train.note_type for train, _ in learning.values()):
+            alike = {task: pair for task, pair in learning.items() if pair[0].note_type == note_type}
+            skipped += _score_kind(cfg, kind, names, alike, rows, records, seed, stage)
+    notes = sorted(stage.scratch().glob("*.json"))
+    stage.record(baselines={key: facts for path in notes for key, facts in runs.read_json(path).items()})
     return skipped
 
 
@@ -109,47 +116,48 @@ def _score_kind(
     cfg: EvaluateConfig,
     kind: str,
     names: list[str],
-    train: TaskRows | str,
-    val: TaskRows | str,
-    scored: list[TaskRows],
+    learning: dict[str, tuple[TaskRows, TaskRows]],
+    rows: Rows,
     records: Path | None,
     seed: int,
     stage: runs.Stage,
-    chosen: dict[str, Any],
-) -> dict[str, str]:
-    """Baselines that share their features, on one task. Returns why, for those that cannot be fitted."""
-    if isinstance(train, str) or isinstance(val, str):
-        lacking = train if isinstance(train, str) else str(val)
-        return dict.fromkeys(names, f"nothing to fit or tune on: {lacking}")
-    task, notes = train.task, stage.scratch() / f"{slug(kind)}-{train.task}.json"
-    done = all(score_path(stage.out, name, task, part.split).exists() for name in names for part in scored)
-    if done and notes.exists():
-        chosen.update(runs.read_json(notes))
-        return {}
-    runs.say(f"evaluate: {', '.join(names)}, {task}")
-    features = _features(kind, train, records)
-    if isinstance(features, str):
-        return dict.fromkeys(names, features)
-    return _fit_and_write(cfg, names, features, train, val, scored, seed, stage, chosen, notes)
-
-
-def _features(kind: str, train: TaskRows, records: Path | None) -> Callable[[TaskRows], Any] | str:
+) -> list[dict[str, str]]:
+    """Baselines that share their features, on tasks that share their note type."""
+    scored = {task: [part for (t, _), part in rows.items() if t == task] for task in learning}
+    waiting = [task for task in learning if not _fit_notes(stage, kind, task).exists()]
+    if not waiting:
+        return []
+    trains = [train for train, _ in learning.values()]
+    others = [*(val for _, val in learning.values()), *(part for parts in scored.values() for part in parts)]
     if kind == "tfidf":
-        return baselines.tfidf(train)
-    return baselines.columns(records, train) if records else "no records were given"
+        features: baselines.Features | str = baselines.tfidf(trains, others)
+    else:
+        features = baselines.columns(records, trains) if records else "no records were given"
+    if isinstance(features, str):
+        return [{"task": task, "model": name, "why": features} for task in waiting for name in names]
+    skipped = []
+    for task in waiting:
+        runs.say(f"evaluate: {', '.join(names)}, {task}")
+        whys = _fit_and_write(cfg, kind, names, features, *learning[task], scored[task], seed, stage)
+        skipped += [{"task": task, "model": name, "why": why} for name, why in whys.items()]
+    return skipped
+
+
+def _fit_notes(stage: runs.Stage, kind: str, task: str) -> Path:
+    """Written after the last score file of a task: how its baselines were chosen."""
+    return stage.scratch() / f"{slug(kind)}-{task}.json"
 
 
 def _fit_and_write(
     cfg: EvaluateConfig,
+    kind: str,
     names: list[str],
-    features: Callable[[TaskRows], Any],
+    features: baselines.Features,
     train: TaskRows,
     val: TaskRows,
     scored: list[TaskRows],
     seed: int,
     stage: runs.Stage,
-    chosen: dict[str, Any],
-    notes: Path,
 ) -> dict[str, str]:
     threads = cfg.threads or os.cpu_count() or 1
     learn, tune = (baselines.Labelled(features(part), part.labels) for part in (train, val))
@@ -164,8 +172,7 @@ def _fit_and_write(
         for part in scored:
             write_scores(stage.out, name, part, fitted.predict(inputs[part.split]), method="classifier")
     if not whys:
-        runs.write_json(notes, facts)
-    chosen.update(facts)
+        runs.write_json(_fit_notes(stage, kind, train.task), facts)
     return whys
 
 

@@ -39,6 +39,11 @@ class TaskRows:
         return len(self.question.options)
 
     @property
+    def note_type(self) -> str:
+        """The one note type of these rows."""
+        return str(self.table["note_type"][0].as_py())
+
+    @property
     def labels(self) -> NDArray[np.int64]:
         """Index of the true option of each row."""
         return self.table["label"].to_numpy().astype(np.int64)

@@ -64,5 +64,5 @@ def test_a_source_that_is_not_there_is_dropped_and_the_rest_rescaled(tokens: Pat
 
 
 def test_a_mix_without_a_single_block_is_refused(tokens: Path) -> None:
-    with pytest.raises(InputError, match="no source of pretrain.mix"):
+    with pytest.raises(InputError, match=r"no source of pretrain.mix"):
         open_corpus(PretrainConfig(mix={"web": 1.0}), open_shards(tokens), 32, seed=5)

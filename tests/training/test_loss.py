@@ -29,7 +29,9 @@ def test_bf16_products_stay_near_fp32() -> None:
     hidden, weight = torch.randn(64, 16, generator=generator), torch.randn(50, 16, generator=generator)
     targets = torch.randint(0, 50, (64,), generator=generator)
     exact = chunked_cross_entropy(hidden, weight, targets)
-    assert chunked_cross_entropy(hidden, weight, targets, torch.bfloat16).item() == pytest.approx(exact.item(), rel=5e-3)
+    assert chunked_cross_entropy(hidden, weight, targets, torch.bfloat16).item() == pytest.approx(
+        exact.item(), rel=5e-3
+    )
 
 
 def test_logits_never_hold_more_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:

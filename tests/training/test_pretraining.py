@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from training_data import start, wait_for_steps
 
-from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import OptimizerConfig, PretrainConfig
 from lang1.errors import InputError, TrainingGaveUp
@@ -24,41 +23,17 @@ from lang1.training import pretrain
 from lang1.training.checkpoint import latest_checkpoint
 
 SMALL = PretrainConfig(
-    context_length=32, global_batch=4, micro_batch=2, steps=24, val_every=8, val_batches=2, checkpoint_every=4,
-    keep_checkpoints=2, threads=1, optimizer=OptimizerConfig(lr=2e-3, min_lr=1e-4, warmup_steps=4),
+    context_length=32,
+    global_batch=4,
+    micro_batch=2,
+    steps=24,
+    val_every=8,
+    val_batches=2,
+    checkpoint_every=4,
+    keep_checkpoints=2,
+    threads=1,
+    optimizer=OptimizerConfig(lr=2e-3, min_lr=1e-4, warmup_steps=4),
 )
-CHILD = """
-import json, sys
-from pathlib import Path
-from lang1.config import FinetuneConfig, PretrainConfig
-from lang1.training import finetune, pretrain
-from pydantic import TypeAdapter
-from lang1.errors import LangError
-stage, cfg, inputs, out = sys.argv[1:5]
-inputs = {key: Path(value) for key, value in json.loads(inputs).items()}
-kind, run = {"pretrain": (PretrainConfig, pretrain), "finetune": (FinetuneConfig, finetune)}[stage]
-try:
-    run(TypeAdapter(kind).validate_json(cfg), **inputs, out=Path(out), seed=1)
-except LangError as error:
-    print(error, file=sys.stderr)
-    raise SystemExit(error.exit_code)
-"""
-
-
-def start(stage: str, cfg: object, inputs: dict[str, Path], out: Path) -> subprocess.Popen[bytes]:
-    """The stage in a process of its own."""
-    arguments = [json.dumps(configuration.dump(cfg)), json.dumps({k: str(v) for k, v in inputs.items()}), str(out)]
-    return subprocess.Popen([sys.executable, "-c", CHILD, stage, *arguments], stderr=subprocess.PIPE,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-def wait_for_steps(process: subprocess.Popen[bytes], curve: Path, steps: int) -> None:
-    """Return once the curve has so many lines."""
-    deadline = time.monotonic() + 300
-    while not curve.exists() or curve.read_bytes().count(b"\n") < steps:
-        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +95,6 @@ def test_sigterm_saves_and_ends_with_143(tokens: Path, undisturbed: Path, tmp_pa
 
 
 def test_a_damaged_checkpoint_is_passed_over(undisturbed: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(undisturbed, tmp_path / "copy")
     newest = tmp_path / "copy" / "step-00000024" / "model.safetensors"
     newest.write_bytes(newest.read_bytes()[:-10])
@@ -138,8 +111,14 @@ def test_run_again_it_does_nothing(tokens: Path, undisturbed: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tokens: Path, tmp_path: Path) -> None:
-    cfg = PretrainConfig(context_length=32, global_batch=2, micro_batch=2, steps=40, threads=1,
-                         optimizer=OptimizerConfig(lr=1e30, min_lr=0, warmup_steps=0, clip=None))
+    cfg = PretrainConfig(
+        context_length=32,
+        global_batch=2,
+        micro_batch=2,
+        steps=40,
+        threads=1,
+        optimizer=OptimizerConfig(lr=1e30, min_lr=0, warmup_steps=0, clip=None),
+    )
     with pytest.raises(TrainingGaveUp, match=r"step \d+: .* not finite; lower optimizer.lr"):
         pretrain(cfg, tokens=tokens, out=tmp_path / "checkpoints", seed=1)
 

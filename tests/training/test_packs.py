@@ -1,0 +1,124 @@
+"""Packs: the answers of plain prompts for fewer tokens, drawn in a fixed and balanced order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lang1.config import FinetuneConfig
+from lang1.models.load import load_model, load_tokenizer
+from lang1.scoring.options import encode_prompts, score_prompts
+from lang1.training.asked import Rows, balance_factors, make_groups, read_questions, read_rows
+from lang1.training.packs import answer_loss, make_batches, option_logits
+
+TASKS = ["readmission", "mortality", "los", "cci", "denial"]
+
+
+def read(tasks: Path, model_folder: Path, balance: str = "none", **changes: object) -> Rows:
+    cfg = FinetuneConfig(max_note_tokens=20, **changes)  # type: ignore[arg-type]
+    tokenizer = load_tokenizer(model_folder)
+    rows = read_rows(tasks, "train", read_questions(tasks, TASKS, tokenizer), tokenizer, cfg, 256, seed=1)
+    factors = balance_factors(rows, balance)
+    return replace(rows, tasks=[replace(t, log_factors=f) for t, f in zip(rows.tasks, factors, strict=True)])
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_packed_answers_equal_plain_scoring(tasks: Path, model_folder: Path, share: bool) -> None:
+    rows = read(tasks, model_folder, share_notes=share)
+    model, packs = load_model(model_folder), rows.packs[:12]
+    found: dict[str, list[float]] = {}
+    for batch in make_batches(rows, packs, 1000):
+        with torch.no_grad():
+            logits = option_logits(model, batch, rows.tasks)
+        for row_id, values in zip(batch.row_ids, logits.tolist(), strict=True):
+            found[row_id] = values
+    for pack in packs:
+        for (task, _), row_id in zip(pack.asked, pack.rows, strict=True):
+            asked = rows.tasks[task]
+            encoded = encode_prompts(rows.tokenizer, [rows.texts[pack.note]], asked.question, 20)
+            (wanted,) = score_prompts(model, encoded, asked.option_ids, batch_tokens=1000, pad_id=0)
+            assert found[row_id][: len(wanted)] == pytest.approx(list(wanted), abs=2e-5)
+
+
+def test_one_note_carries_all_the_questions_about_it(tasks: Path, model_folder: Path) -> None:
+    rows = read(tasks, model_folder)
+    assert Counter(len(pack.asked) for pack in rows.packs) == {4: 240, 1: 240}
+    alone = read(tasks, model_folder, share_notes=False)
+    assert {len(pack.asked) for pack in alone.packs} == {1}
+    assert len(alone.packs) == 5 * 240
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_every_batch_is_an_even_mix(tasks: Path, model_folder: Path, share: bool) -> None:
+    rows = read(tasks, model_folder, share_notes=share)
+    groups, weights = make_groups(rows, 20)
+    assert weights == pytest.approx([1.0] * 5)
+    for step in range(30):
+        drawn = Counter(task for group in groups for pack in group.drawn(1, step) for task, _ in pack.asked)
+        assert drawn == dict.fromkeys(range(5), 4)
+
+
+def test_a_batch_that_does_not_divide_rotates_the_remainder(tasks: Path, model_folder: Path) -> None:
+    groups, _ = make_groups(read(tasks, model_folder, share_notes=False), 13)
+    per_step = [Counter(t for g in groups for p in g.drawn(1, s) for t, _ in p.asked) for s in range(25)]
+    assert all(set(counts.values()) <= {2, 3} for counts in per_step)
+    assert sum(per_step, Counter()) == dict.fromkeys(range(5), 65)
+
+
+def test_without_balance_each_pack_comes_once_in_a_deck(tasks: Path, model_folder: Path) -> None:
+    groups, _ = make_groups(read(tasks, model_folder), 20)
+    for group in groups:
+        steps = round(len(group.packs) / group.per_step)
+        drawn = Counter(pack.rows for step in range(steps) for pack in group.drawn(1, step))
+        assert len(drawn) == len(group.packs)
+        assert set(drawn.values()) == {1}
+
+
+def test_draws_are_a_function_of_seed_and_step(tasks: Path, model_folder: Path) -> None:
+    groups, _ = make_groups(read(tasks, model_folder, balance="sqrt"), 20)
+    again, _ = make_groups(read(tasks, model_folder, balance="sqrt"), 20)
+    for group, other in zip(groups, again, strict=True):
+        assert [p.rows for p in group.drawn(1, 17)] == [p.rows for p in other.drawn(1, 17)]
+        assert [p.rows for p in group.drawn(1, 17)] != [p.rows for p in group.drawn(2, 17)]
+
+
+def test_balance_draws_classes_by_their_factor_and_corrects_the_logits(tasks: Path, model_folder: Path) -> None:
+    rows = read(tasks, model_folder, balance="even", share_notes=False)
+    groups, _ = make_groups(rows, 20)
+    mortality = next(g for g in groups if all(p.asked[0][0] == 1 for p in g.packs))
+    drawn = Counter(p.asked[0][1] for s in range(300) for p in mortality.drawn(1, s))
+    assert drawn[1] / (drawn[0] + drawn[1]) == pytest.approx(0.5, abs=0.01)
+    shares = Counter(p.asked[0][1] for p in mortality.packs)
+    ratio = np.exp(rows.tasks[1].log_factors[1] - rows.tasks[1].log_factors[0])
+    assert ratio == pytest.approx(shares[0] / shares[1])
+
+
+def test_the_corrected_loss_is_least_at_the_cohorts_probabilities(tasks: Path, model_folder: Path) -> None:
+    """A model that knows no note and gives the cohort's base rates: no constant shift lowers the balanced loss."""
+    rows = read(tasks, model_folder, balance="even", share_notes=False)
+    groups, _ = make_groups(rows, 20)
+    labels = [p.asked[0][1] for g in groups for s in range(120) for p in g.drawn(1, s) if p.asked[0][0] == 1]
+    base = np.mean([p.asked[0][1] for p in rows.packs if p.asked[0][0] == 1])
+    factors = torch.tensor(rows.tasks[1].log_factors)
+
+    def loss(shift: float) -> float:
+        logits = torch.tensor([0.0, float(np.log(base / (1 - base))) + shift]) + factors
+        return float(torch.nn.functional.cross_entropy(logits.expand(len(labels), 2), torch.tensor(labels)))
+
+    assert loss(0.0) < min(loss(-0.2), loss(0.2))
+
+
+def test_the_loss_of_a_batch_does_not_depend_on_how_it_is_cut(tasks: Path, model_folder: Path) -> None:
+    rows = read(tasks, model_folder)
+    model, packs = load_model(model_folder), rows.packs[:10]
+    totals = []
+    with torch.no_grad():
+        for budget in (300, 10_000):
+            batches = make_batches(rows, packs, budget)
+            totals.append(sum(answer_loss(model, b, rows.tasks, [1.0] * 5).item() for b in batches))
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5)

@@ -102,6 +102,8 @@ class TokenizeConfig:
     """a tokenizer.json, a Llama-2 tokenizer.model, or a Hugging Face folder; null trains one"""
     train_documents: int = 200_000
     """documents that the tokenizer is trained on, at most, drawn by hash"""
+    question_words: bool = True
+    """the words of ReMedE's questions take part in training the tokenizer, so that prompts stay short"""
     start: date | None = None
     """first signed date of the corpus version; null: no bound"""
     end: date = date(2024, 1, 1)

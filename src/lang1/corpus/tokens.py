@@ -40,6 +40,8 @@ BATCH_ROWS = 8192
 """notes in memory at a time"""
 WEB_BATCH = 1024
 """web documents in memory at a time"""
+QUESTION_WORDS_WEIGHT = 200
+"""how often question_words.txt is read: enough for its words to become tokens beside those of a small corpus"""
 FACTS = ["patient_id", "category", "author_role", "signed_time", "note_hash"]
 
 Mask = npt.NDArray[np.bool_]
@@ -181,7 +183,9 @@ def _make_tokenizer(cfg: TokenizeConfig, version: Version, stage: runs.Stage) ->
 
 
 def _iter_training_texts(cfg: TokenizeConfig, version: Version) -> Iterator[list[str]]:
-    """Train documents drawn by the hash of their text, `train_documents` at most."""
+    """Words that every prompt will hold, then train documents by the hash of their text, `train_documents` at most."""
+    if cfg.question_words:
+        yield [(Path(__file__).parent / "question_words.txt").read_text(encoding="utf-8")] * QUESTION_WORDS_WEIGHT
     left = cfg.train_documents
     share = cfg.train_documents / version.train_notes
     for table in version.iter_batches(["text"]):

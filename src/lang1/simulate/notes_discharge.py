@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from lang1.simulate.course import DISPOSITIONS, Stays
-from lang1.simulate.findings_discharge import DISCHARGE
 from lang1.simulate.notes_hp import OMITTED, AdmissionChart, person, problems, trend
-from lang1.simulate.phrases import Style
+from lang1.simulate.styles import Style
+from lang1.simulate.tables import DISCHARGE
 from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, mention, phrase_of, pick, tail
 
 BUDGET = (84.0, 8.0)
@@ -15,10 +15,21 @@ PLACES = ("exam", "plan", "course", "exam", "plan", "course", "social")
 _SECTIONS = tuple(f.section for f in DISCHARGE)
 _DECOY_RATES = tuple(f.decoy_rate for f in DISCHARGE)
 _FREQUENT = next(k for k, f in enumerate(DISCHARGE) if f.name == "outside_stays")
-_PLACES = ("home", "home with home health", "skilled facility", "rehabilitation", "hospice", "home, left early", "deceased",
-           "other hospital")
-_PRIOR = (("", "", ""), ("one admission this year", "admitted once this year", "second admission this year"),
-          ("two admissions this year", "admitted twice this year", "several stays this year"))
+_PLACES = (
+    "home",
+    "home with home health",
+    "skilled facility",
+    "rehabilitation",
+    "hospice",
+    "home, left early",
+    "deceased",
+    "other hospital",
+)
+_PRIOR = (
+    ("", "", ""),
+    ("one admission this year", "admitted once this year", "second admission this year"),
+    ("two admissions this year", "admitted twice this year", "several stays this year"),
+)
 
 
 class DischargeChart:
@@ -34,12 +45,21 @@ class DischargeChart:
         self.disposition: list[int] = stays.outcomes["disposition"].tolist()
 
 
-def write_discharge(admission: AdmissionChart, chart: DischargeChart, i: int, words: Words, style: Style, habit: int,
-                    rng: Random, note_length: float) -> list[str]:
+def write_discharge(
+    admission: AdmissionChart,
+    chart: DischargeChart,
+    i: int,
+    words: Words,
+    style: Style,
+    habit: int,
+    rng: Random,
+    note_length: float,
+) -> list[str]:
     """Lines of the discharge summary of stay `i`."""
     age = admission.age[i]
-    sections: dict[str, list[str]] = {name: [] for name in ("hpi", "course", "pmh", "family", "meds", "social", "exam",
-                                                             "labs", "disposition", "plan")}
+    sections: dict[str, list[str]] = {
+        name: [] for name in ("hpi", "course", "pmh", "family", "meds", "social", "exam", "labs", "disposition", "plan")
+    }
     reason = phrase_of(rng, words.reasons[admission.reason[i]], habit)
     days = max(chart.los_days[i], 1)
     stay = pick(rng, (f"{days} day stay", f"length of stay {days} days", f"hospital day {days}"))
@@ -57,7 +77,17 @@ def write_discharge(admission: AdmissionChart, chart: DischargeChart, i: int, wo
                 sections[_SECTIONS[f]].append(mention(rng, ways, True, habit + f))
         elif draw < _DECOY_RATES[f] and age >= 18 and not (f == _FREQUENT and prior):
             pairs.append((_SECTIONS[f], mention(rng, ways, False, habit + f)))
-    problems(rng, admission.conditions[i], admission.principal[i], admission.plain[i], words, habit, sections)
+    budget = round(rng.gauss(*BUDGET))
+    problems(
+        rng,
+        admission.conditions[i],
+        admission.principal[i],
+        admission.plain[i],
+        words,
+        habit,
+        sections,
+        budget - count_words(sections) - 16,
+    )
     if chart.trend[i]:
         sections["labs"].append(trend(rng, "Cr", chart.trend[i], admission.numbers["creatinine"][i], 1.5))
     else:
@@ -65,7 +95,6 @@ def write_discharge(admission: AdmissionChart, chart: DischargeChart, i: int, wo
     if rng.random() < 0.85:
         sections["labs"].append(f"Hgb {chart.hemoglobin[i]:.1f} at discharge")
     sections["disposition"].append(_PLACES[chart.disposition[i]])
-    budget = round(rng.gauss(*BUDGET))
     add_decoys(rng, sections, pairs, budget - count_words(sections))
     fill(rng, sections, PLACES, budget - count_words(sections), age < 14)
     lines = compose(sections, style)
@@ -81,10 +110,14 @@ def death_summary(admission: AdmissionChart, i: int, words: Words, style: Style,
     sections: dict[str, list[str]] = {
         "hpi": [f"{person(rng, admission.age[i], admission.female[i])} admitted for {reason}"],
         "course": ["condition worsened despite treatment", "family at bedside", "patient expired"],
-        "pmh": [], "family": [], "meds": [], "exam": [], "plan": [], "social": [], "disposition": [DISPOSITIONS[6]],
+        "pmh": [],
+        "family": [],
+        "meds": [],
+        "exam": [],
+        "plan": [],
+        "social": [],
+        "disposition": [DISPOSITIONS[6]],
     }
-    problems(rng, admission.conditions[i], admission.principal[i], admission.plain[i], words, habit, sections)
+    problems(rng, admission.conditions[i], admission.principal[i], admission.plain[i], words, habit, sections, 12)
     fill(rng, sections, ("social", "course"), 15)
     return compose(sections, style)
-
-

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from random import Random
 
-from lang1.simulate.conditions import CHARLSON, PLAIN, RELATIVES
 from lang1.simulate.course import Stays
-from lang1.simulate.findings import ACUTE, ADMISSION
-from lang1.simulate.phrases import COMPLAINT, SINCE, Style
 from lang1.simulate.population import BOROUGHS, Patients
+from lang1.simulate.styles import Style
+from lang1.simulate.tables import ACUTE, ADMISSION, CHARLSON, PHRASES, PLAIN
 from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, mention, phrase_of, pick, tail
 
+RELATIVES = ("mother", "father", "brother", "sister", "uncle", "aunt")
 PLACES = ("hpi", "exam", "plan", "exam", "plan", "hpi", "exam", "social")
 """sections that take words that say nothing, as often as they stand here"""
 OMITTED = 0.04
 """probability that a present fact is left out of the note"""
 BUDGET = (86.0, 8.0)
 """words of a note body: mean and standard deviation"""
-CONDITION_DECOY = 1.5
+CONDITION_DECOY = 2.0
 """rate of negated, remote and relatives' conditions, as a multiple of each condition's prevalence"""
 WARY_SHARE, WARY, UNWARY = 0.16, 4.0, 0.4
 """some notes list one acute negative after another, whoever the patient is: factors on the rates of acute decoys"""
@@ -31,11 +31,33 @@ _DECOY_RATES = tuple(f.decoy_rate for f in ADMISSION)
 _CONDITION_RATES = tuple(0.6 * c.prevalence * (0.15 if c.needs else 1.0) for c in CHARLSON)
 _PARENTS = {name: k for k, name in enumerate(c.name for c in CHARLSON)}
 _HIDES = {_PARENTS[c.needs]: _PARENTS[c.name] for c in CHARLSON if c.needs}
-_NUMBERS = ("sbp", "hr", "rr", "spo2", "temp", "lactate", "albumin", "creatinine", "hemoglobin", "wbc", "sodium",
-            "lactate_trend", "creatinine_trend", "hemoglobin_trend")
+_NUMBERS = (
+    "sbp",
+    "hr",
+    "rr",
+    "spo2",
+    "temp",
+    "lactate",
+    "albumin",
+    "creatinine",
+    "hemoglobin",
+    "wbc",
+    "sodium",
+    "lactate_trend",
+    "creatinine_trend",
+    "hemoglobin_trend",
+)
 
 
-PAYER_WORDS = ("Medicare", "Advantage plan", "Medicaid", "Medicaid managed plan", "commercial PPO", "commercial HMO", "self pay")
+PAYER_WORDS = (
+    "Medicare",
+    "Advantage plan",
+    "Medicaid",
+    "Medicaid managed plan",
+    "commercial PPO",
+    "commercial HMO",
+    "self pay",
+)
 
 
 class AdmissionChart:
@@ -74,9 +96,20 @@ def person(rng: Random, age: float, female: bool) -> str:
     return f"{years} yo {'woman' if female else 'man'}"
 
 
-def problems(rng: Random, conditions: list[bool], principal: list[bool], plain: list[bool], words: Words, habit: int,
-             sections: dict[str, list[str]]) -> None:
-    """Past history, family history and medications: what is there, what is denied, what relatives have."""
+def problems(
+    rng: Random,
+    conditions: list[bool],
+    principal: list[bool],
+    plain: list[bool],
+    words: Words,
+    habit: int,
+    sections: dict[str, list[str]],
+    room: int,
+) -> None:
+    """Past history, family history and medications: what is there, what is denied, what relatives have.
+
+    Conditions that score 0 are left out when more than `room` words would be said.
+    """
     history, family, drugs = sections["pmh"], sections["family"], sections["meds"]
     for k, condition in enumerate(CHARLSON):
         draw = rng.random()
@@ -85,6 +118,7 @@ def problems(rng: Random, conditions: list[bool], principal: list[bool], plain: 
             if draw < (0.4 if principal[k] else OMITTED) or (hidden is not None and conditions[hidden]):
                 continue
             history.append(phrase_of(rng, words.conditions[k], habit + k))
+            room -= 2
             if condition.drugs and rng.random() < 0.45:
                 drugs.append(pick(rng, condition.drugs))
         elif draw < CONDITION_DECOY * _CONDITION_RATES[k]:
@@ -97,7 +131,8 @@ def problems(rng: Random, conditions: list[bool], principal: list[bool], plain: 
             else:
                 history.append(f"{said} ruled out")
     for k, condition in enumerate(PLAIN):
-        if plain[k] and rng.random() < 0.75:
+        if plain[k] and room > 0 and rng.random() < 0.75:
+            room -= 2
             history.append(phrase_of(rng, words.plain[k], habit + k))
             if condition.drugs and rng.random() < 0.4:
                 drugs.append(pick(rng, condition.drugs))
@@ -124,7 +159,8 @@ def trend(rng: Random, name: str, direction: float, level: float, spread: float,
     return f"{name} {'rising' if direction > 0 else 'falling'} from {a} to {b}"
 
 
-def _results(rng: Random, numbers: dict[str, list[float]], i: int, adult: bool) -> list[str]:
+def _results(rng: Random, numbers: dict[str, list[float]], i: int, adult: bool, share: float) -> list[str]:
+    """Vital signs and laboratory values; those that do not change are listed at `share` of their usual rate."""
     n = {name: values[i] for name, values in numbers.items()}
     parts = [f"BP {n['sbp']:.0f}/{n['sbp'] * 0.6:.0f}", f"HR {n['hr']:.0f}", f"RR {n['rr']:.0f}", f"O2 {n['spo2']:.0f}"]
     if rng.random() < 0.4:
@@ -132,34 +168,36 @@ def _results(rng: Random, numbers: dict[str, list[float]], i: int, adult: bool) 
     labs: list[str] = []
     if n["lactate_trend"]:
         labs.append(trend(rng, "lactate", n["lactate_trend"], max(n["lactate"], 1.2), 2.2))
-    elif adult and rng.random() < 0.6:
+    elif adult and rng.random() < 0.6 * share:
         labs.append(f"lactate {n['lactate']:.1f}")
     if n["creatinine_trend"]:
         labs.append(trend(rng, "Cr", n["creatinine_trend"], n["creatinine"], 1.8))
-    elif rng.random() < 0.4:
+    elif rng.random() < 0.4 * share:
         labs.append(f"Cr {n['creatinine']:.1f}")
     if n["hemoglobin_trend"]:
         labs.append(trend(rng, "Hgb", n["hemoglobin_trend"], n["hemoglobin"], 1.3))
-    elif rng.random() < 0.3:
+    elif rng.random() < 0.3 * share:
         labs.append(f"Hgb {n['hemoglobin']:.1f}")
-    if adult and rng.random() < 0.5:
+    if adult and rng.random() < 0.5 * share:
         labs.append(f"albumin {n['albumin']:.1f}")
-    if rng.random() < 0.4:
+    if rng.random() < 0.4 * share:
         labs.append(f"WBC {n['wbc']:.1f}")
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 * share:
         labs.append(f"Na {n['sodium']:.0f}")
     return [" ".join(parts), *labs]
 
 
-def write_hp(chart: AdmissionChart, i: int, words: Words, style: Style, habit: int, rng: Random,
-             note_length: float) -> list[str]:
+def write_hp(
+    chart: AdmissionChart, i: int, words: Words, style: Style, habit: int, rng: Random, note_length: float
+) -> list[str]:
     """Lines of the H&P of stay `i`."""
     age = chart.age[i]
-    sections: dict[str, list[str]] = {name: [] for name in ("hpi", "pmh", "family", "meds", "social", "exam", "labs",
-                                                             "admin", "plan")}
+    sections: dict[str, list[str]] = {
+        name: [] for name in ("hpi", "pmh", "family", "meds", "social", "exam", "labs", "admin", "plan")
+    }
     reason = phrase_of(rng, words.reasons[chart.reason[i]], habit)
-    since = pick(rng, SINCE)
-    opening = f"{person(rng, age, chart.female[i])} {pick(rng, COMPLAINT).format(reason=reason)}"
+    since = pick(rng, PHRASES["since"])
+    opening = f"{person(rng, age, chart.female[i])} {pick(rng, PHRASES['complaint']).format(reason=reason)}"
     sections["hpi"].append(f"{opening} {since}".rstrip())
     found = chart.findings[i]
     pairs: list[tuple[str, str]] = []
@@ -171,12 +209,13 @@ def write_hp(chart: AdmissionChart, i: int, words: Words, style: Style, habit: i
                 sections[_SECTIONS[f]].append(mention(rng, ways, True, habit + f))
         elif draw < _DECOY_RATES[f] * (wary if f < _ACUTE else 1.0) and age >= 18:
             pairs.append((_SECTIONS[f], mention(rng, ways, False, habit + f)))
-    problems(rng, chart.conditions[i], chart.principal[i], chart.plain[i], words, habit, sections)
+    budget = round(rng.gauss(*BUDGET))
+    room = budget - count_words(sections) - 28
+    problems(rng, chart.conditions[i], chart.principal[i], chart.plain[i], words, habit, sections, room)
     sections["admin"].insert(0, PAYER_WORDS[chart.payer[i]])
-    sections["labs"].extend(_results(rng, chart.numbers, i, age >= 18))
+    sections["labs"].extend(_results(rng, chart.numbers, i, age >= 18, 1.0 if room > 12 else 0.4))
     if rng.random() < 0.2:
         sections["social"].append(f"lives in {chart.borough[i]}")
-    budget = round(rng.gauss(*BUDGET))
     add_decoys(rng, sections, pairs, budget - count_words(sections))
     fill(rng, sections, PLACES, budget - count_words(sections), age < 14)
     lines = compose(sections, style)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lang1.simulate.conditions import CHARLSON, PLAIN, Condition
+from lang1.simulate.tables import CHARLSON, PLAIN, Condition
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Facts = dict[str, npt.NDArray[Any]]
+"""columns by name: age, reason, findings (a column a finding), conditions, ..."""
 
 MINUTES = 1440
 """minutes a day: all times are minutes since 1970-01-01"""
@@ -50,10 +53,24 @@ class Hospital:
 
 MAIN = Hospital("main", 1.08, (0.012, 0.075, 0.33, 0.30, 0.195, 0.088), 1.80, (), 0.0, (0, 1, 2, 3))
 EXTERNAL = Hospital(
-    "external", 1.085, (0.008, 0.03, 0.12, 0.30, 0.33, 0.212), 1.95,
-    (("delivery", 0.4), ("cesarean", 0.4), ("sepsis", 1.6), ("stroke", 1.5), ("infarct", 1.6), ("heart_failure", 1.5),
-     ("knee", 0.5), ("hip", 0.6), ("withdrawal", 1.6), ("asthma", 0.5)),
-    0.1, (4, 5, 2),
+    "external",
+    1.085,
+    (0.008, 0.03, 0.12, 0.30, 0.33, 0.212),
+    1.95,
+    (
+        ("delivery", 0.4),
+        ("cesarean", 0.4),
+        ("sepsis", 1.6),
+        ("stroke", 1.5),
+        ("infarct", 1.6),
+        ("heart_failure", 1.5),
+        ("knee", 0.5),
+        ("hip", 0.6),
+        ("withdrawal", 1.6),
+        ("asthma", 0.5),
+    ),
+    0.1,
+    (4, 5, 2),
 )
 HOSPITALS = {"main": MAIN, "external": EXTERNAL}
 
@@ -96,7 +113,8 @@ def draw_patients(count: int, hospital: Hospital, rng: np.random.Generator) -> P
     share = hospital.first_growth**years
     year = rng.choice(14, count, p=share / share.sum())
     first_day = np.datetime64("2011-01-01", "D").astype(np.int64) + (year * 365.25 + rng.random(count) * 365.25).astype(
-        np.int64)
+        np.int64
+    )
     first_day = np.minimum(first_day, END // MINUTES - 1)
     band = rng.choice(6, count, p=np.array(hospital.ages) / sum(hospital.ages))
     low, high = np.array([0, 0.05, 18, 40, 65, 80])[band], np.array([0, 18, 40, 65, 80, 98])[band]
@@ -112,10 +130,19 @@ def draw_patients(count: int, hospital: Hospital, rng: np.random.Generator) -> P
     birth_day = first_day - (age * 365.25).astype(np.int64)
     birth = np.where(newborn, first, birth_day * MINUTES)
     return Patients(
-        birth=birth, female=female, race=race, ethnicity=ethnicity, borough=borough,
-        frailty=rng.standard_normal(count), social=social, admin=rng.standard_normal(count),
-        thresholds=rng.random((count, len(CHARLSON))), plain_thresholds=rng.random((count, len(PLAIN))),
-        payer_draw=rng.random(count), first=first, newborn=newborn,
+        birth=birth,
+        female=female,
+        race=race,
+        ethnicity=ethnicity,
+        borough=borough,
+        frailty=rng.standard_normal(count),
+        social=social,
+        admin=rng.standard_normal(count),
+        thresholds=rng.random((count, len(CHARLSON))),
+        plain_thresholds=rng.random((count, len(PLAIN))),
+        payer_draw=rng.random(count),
+        first=first,
+        newborn=newborn,
     )
 
 

@@ -1,4 +1,4 @@
-"""The fixed frame of a hospital: facilities, departments, providers with their roles and habits, local code concepts."""
+"""The fixed frame of a hospital: facilities, departments, providers with roles and habits, local code concepts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from lang1.simulate.conditions import CHARLSON, PLAIN
-from lang1.simulate.course import SERVICES
-from lang1.simulate.reasons import REASONS
+from lang1.simulate.admission import SERVICES
+from lang1.simulate.tables import CHARLSON, PLAIN, REASONS
 
-FACILITIES = {"main": ("Harbor Main", "Harbor Brooklyn", "Harbor Queens"),
-              "external": ("Northfield General", "Northfield West")}
+FACILITIES = {
+    "main": ("Harbor Main", "Harbor Brooklyn", "Harbor Queens"),
+    "external": ("Northfield General", "Northfield West"),
+}
 FACILITY_COUNTY = {"main": ("Manhattan", "Brooklyn", "Queens"), "external": ("Bronx", "Nassau")}
 OTHER_SITES = ("emergency", "clinic", "radiology", "pathology")
 CLINICIANS = ("attending", "resident", "physician assistant", "nurse practitioner")
@@ -65,11 +66,16 @@ def frame_of(hospital: str) -> Frame:
     site_of: dict[tuple[int, str], int] = {}
     for number, facility in enumerate(FACILITIES[hospital]):
         for floor, service in enumerate((*SERVICES, *OTHER_SITES)):
-            site = CareSite(len(sites) + 1, f"{facility.split()[-1]} {floor + 3} {service}", facility, service, number + 1)
+            site = CareSite(
+                len(sites) + 1, f"{facility.split()[-1]} {floor + 3} {service}", facility, service, number + 1
+            )
             sites.append(site)
             site_of[(number, service)] = site.care_site_id
-            roles = ("radiologist",) * 3 if service == "radiology" else (
-                ("pathologist",) * 2 if service == "pathology" else CLINICIANS * 2)
+            roles = (
+                ("radiologist",) * 3
+                if service == "radiology"
+                else (("pathologist",) * 2 if service == "pathology" else CLINICIANS * 2)
+            )
             for role in roles:
                 providers.append(Provider(len(providers) + 1, role, site.care_site_id, rng.random(), rng.randrange(60)))
     authors = {site.care_site_id: tuple(p for p in providers if p.care_site_id == site.care_site_id) for site in sites}

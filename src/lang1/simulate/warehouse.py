@@ -20,16 +20,23 @@ import pyarrow as pa
 
 from lang1 import config, runs
 from lang1.config import SimulateConfig
-from lang1.simulate.chunk import PATIENTS, Job, borough_locations, simulate_chunk
-from lang1.simulate.population import HOSPITALS
+from lang1.simulate.chunk import simulate_chunk
+from lang1.simulate.population import BOROUGHS, HOSPITALS
+from lang1.simulate.rows import PATIENTS, Job
 from lang1.simulate.sites import FACILITY_COUNTY, frame_of
 
-TRUTH_SCHEMA = pa.schema([
-    pa.field("task", pa.string(), nullable=False),
-    pa.field("encounter_id", pa.string(), nullable=False, metadata={"meaning": "visit_occurrence_id as text."}),
-    *[pa.field(f"p_{k}", pa.float64(), metadata={"meaning": "True probability of the option; null beyond the task's."})
-      for k in range(5)],
-])
+TRUTH_SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("encounter_id", pa.string(), nullable=False, metadata={"meaning": "visit_occurrence_id as text."}),
+        *[
+            pa.field(
+                f"p_{k}", pa.float64(), metadata={"meaning": "True probability of the option; null beyond the task's."}
+            )
+            for k in range(5)
+        ],
+    ]
+)
 TABLES = ("person", "visit_occurrence", "condition_occurrence", "note", "death", "claim")
 EXTENSIONS = (
     "ALTER TABLE note ADD COLUMN note_signed_datetime TIMESTAMP",
@@ -48,7 +55,7 @@ def simulate(cfg: SimulateConfig, *, seed: int, out: Path, force: bool = False) 
 def jobs_of(cfg: SimulateConfig, seed: int) -> list[Job]:
     """The chunks of a hospital of about `cfg.encounters` inpatient stays."""
     left = max(1, round(cfg.encounters / HOSPITALS[cfg.hospital].stays_per_patient))
-    jobs = []
+    jobs: list[Job] = []
     while left > 0:
         jobs.append(Job(seed, len(jobs), min(left, PATIENTS), cfg.hospital, cfg.note_length))
         left -= PATIENTS
@@ -112,16 +119,24 @@ def _create_tables(connection: Any, hospital: str) -> None:
         connection.execute(statement)
     frame = frame_of(hospital)
     counties = [(k + 1, county) for k, county in enumerate(FACILITY_COUNTY[hospital])]
-    for key, county in [*counties, *borough_locations()]:
-        connection.execute("INSERT INTO location (location_id, city, state, county) VALUES (?, 'New York', 'NY', ?)",
-                           [key, county])
+    boroughs = [(100 + k, name) for k, name in enumerate(BOROUGHS)]
+    for key, county in [*counties, *boroughs]:
+        connection.execute(
+            "INSERT INTO location (location_id, city, state, county) VALUES (?, 'New York', 'NY', ?)", [key, county]
+        )
     for site in frame.sites:
-        connection.execute("INSERT INTO care_site (care_site_id, care_site_name, location_id, care_site_source_value, "
-                           "place_of_service_source_value) VALUES (?, ?, ?, ?, ?)",
-                           [site.care_site_id, site.department, site.location_id, site.facility, site.service])
+        connection.execute(
+            "INSERT INTO care_site (care_site_id, care_site_name, location_id, care_site_source_value, "
+            "place_of_service_source_value) VALUES (?, ?, ?, ?, ?)",
+            [site.care_site_id, site.department, site.location_id, site.facility, site.service],
+        )
     for provider in frame.providers:
-        connection.execute("INSERT INTO provider (provider_id, care_site_id, specialty_source_value) VALUES (?, ?, ?)",
-                           [provider.provider_id, provider.care_site_id, provider.role])
+        connection.execute(
+            "INSERT INTO provider (provider_id, care_site_id, specialty_source_value) VALUES (?, ?, ?)",
+            [provider.provider_id, provider.care_site_id, provider.role],
+        )
     for (vocabulary, code), concept in frame.concepts.items():
-        connection.execute("INSERT INTO concept VALUES (?, ?, 'Condition', ?, 'ICD code', NULL, ?, '1970-01-01', "
-                           "'2099-12-31', NULL)", [concept, code, vocabulary, code])
+        connection.execute(
+            "INSERT INTO concept VALUES (?, ?, 'Condition', ?, 'ICD code', NULL, ?, '1970-01-01', '2099-12-31', NULL)",
+            [concept, code, vocabulary, code],
+        )

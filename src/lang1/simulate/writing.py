@@ -7,12 +7,23 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from lang1.simulate.conditions import CHARLSON, PLAIN
-from lang1.simulate.findings import ADMISSION, FRAMES, ORDERED, Finding
-from lang1.simulate.findings_discharge import DISCHARGE
-from lang1.simulate.phrases import EXTERNAL_WORDS, FILLERS, REVIEW, STYLES, Style
-from lang1.simulate.reasons import REASONS
+from lang1.simulate.styles import Style
+from lang1.simulate.tables import (
+    ADMISSION,
+    CHARLSON,
+    DISCHARGE,
+    FILLERS,
+    FRAMES,
+    ORDERED,
+    PHRASES,
+    PLAIN,
+    REASONS,
+    Finding,
+)
 
+REVIEW: tuple[str, ...] = tuple(PHRASES["review"])
+EXTERNAL_WORDS: dict[str, str] = PHRASES["external_words"]
+"""the external hospital says some things in other words"""
 RTF_SHARE = 0.06
 HTML_SHARE = 0.06
 DAMAGED_SHARE = 0.01
@@ -56,11 +67,17 @@ def words_of(hospital: str) -> Words:
     def mentions(finding: Finding) -> Mentions:
         frames = FRAMES.get(finding.frame, ())
         there, absent = (tuple(pair[side].format(finding.core) for pair in frames) for side in (0, 1))
-        return Mentions(said(finding.said), said(finding.decoys), ORDERED.get(finding.frame, 0.0), said(there), said(absent))
+        return Mentions(
+            said(finding.said), said(finding.decoys), ORDERED.get(finding.frame, 0.0), said(there), said(absent)
+        )
 
-    return Words(tuple(mentions(f) for f in ADMISSION), tuple(mentions(f) for f in DISCHARGE),
-                 tuple(said(c.said) for c in CHARLSON), tuple(said(c.said) for c in PLAIN),
-                 tuple(said(r.said) for r in REASONS))
+    return Words(
+        tuple(mentions(f) for f in ADMISSION),
+        tuple(mentions(f) for f in DISCHARGE),
+        tuple(said(c.said) for c in CHARLSON),
+        tuple(said(c.said) for c in PLAIN),
+        tuple(said(r.said) for r in REASONS),
+    )
 
 
 def mention(rng: Random, of: Mentions, is_there: bool, habit: int) -> str:
@@ -160,8 +177,18 @@ def finish(rng: Random, lines: list[str]) -> str:
     if rng.random() < 0.04:
         lines = [_typo(rng, line) for line in lines]
     if rng.random() < ACCENT_SHARE:
-        lines = [*lines, pick(rng, ("patient\u00e2\u20ac\u2122s chart reviewed.", "na\u00efve to opioids.",
-                                    "temperature in \u00c2\u00b0F.", "seen with Jos\u00e9, interpreter."))]
+        lines = [
+            *lines,
+            pick(
+                rng,
+                (
+                    "patient\u00e2\u20ac\u2122s chart reviewed.",
+                    "na\u00efve to opioids.",
+                    "temperature in \u00c2\u00b0F.",
+                    "seen with Jos\u00e9, interpreter.",
+                ),
+            ),
+        ]
     if draw < DAMAGED_SHARE + RTF_SHARE:
         body = "\\par\n".join(line.replace("\\", "\\\\").replace("{", "\\{").replace("}", "\\}") for line in lines)
         body = "".join(c if ord(c) < 128 else f"\\u{ord(c)}?" for c in body)
@@ -193,13 +220,3 @@ def _typo(rng: Random, line: str) -> str:
     if line[at].isalpha() and line[at + 1].isalpha():
         return line[:at] + line[at + 1] + line[at] + line[at + 2 :]
     return line
-
-
-def style_of(rng_value: float, shares: Sequence[float], styles: Sequence[int]) -> Style:
-    """The style that a provider's own number falls into."""
-    edge = 0.0
-    for share, style in zip(shares, styles, strict=True):
-        edge += share
-        if rng_value < edge:
-            return STYLES[style]
-    return STYLES[styles[-1]]

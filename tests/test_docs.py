@@ -63,6 +63,15 @@ def test_relative_links_resolve(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_decisions_are_listed_by_their_titles() -> None:
+    decisions = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    titles = [page.read_text().splitlines()[0].removeprefix("# ") for page in decisions]
+    listed = [f"- [{title}]({page.name})" for title, page in zip(titles, decisions, strict=True)]
+    assert [
+        line for line in (DOCS / "decisions" / "index.md").read_text().splitlines() if line.startswith("- ")
+    ] == listed
+
+
 def test_every_page_is_in_the_navigation_or_among_the_decisions() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     decisions = (DOCS / "decisions" / "index.md").read_text()

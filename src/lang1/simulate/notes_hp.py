@@ -23,7 +23,7 @@ BUDGET = (86.0, 8.0)
 """words of a note body: mean and standard deviation"""
 CONDITION_DECOY = 2.0
 """rate of negated, remote and relatives' conditions, as a multiple of each condition's prevalence"""
-WARY_SHARE, WARY, UNWARY = 0.16, 4.0, 0.4
+WARY_SHARE, WARY, UNWARY = 0.25, 3.4, 0.25
 """some notes list one acute negative after another, whoever the patient is: factors on the rates of acute decoys"""
 _ACUTE = len(ACUTE)
 _SECTIONS = tuple(f.section for f in ADMISSION)

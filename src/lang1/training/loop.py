@@ -151,7 +151,7 @@ def train(
 def prepare_torch(threads: int, precision: str) -> torch.dtype:
     """Threads and number format for a CPU run; returns the dtype of the matrix products.
 
-    `auto` takes bf16 where the CPU multiplies it in hardware (2.7 times fp32's rate here), fp32 elsewhere.
+    `auto` takes bf16 where the CPU multiplies it in hardware (2.5 times fp32's rate here), fp32 elsewhere.
     """
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     torch.set_flush_denormal(True)

@@ -1,7 +1,7 @@
 """AdamW and its learning rate, as in the paper: linear warm-up, cosine down to min_lr (5.3); no warm-up in 5.4.
 
-Weight decay falls on matrices, embeddings included, and not on norms and biases, as in LitGPT's successors and
-nanoGPT; the paper says only 0.1.
+Weight decay falls on matrices, embeddings included, and not on norms and biases: our choice; the paper
+says only 0.1.
 """
 
 from __future__ import annotations

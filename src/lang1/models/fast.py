@@ -3,8 +3,8 @@
 - Attention in bf16 on a CPU: torch's fused kernel gains nothing from bf16 there; two batched products around a softmax
   take half its time up to about 512 positions (docs/decisions/0003). Equal within bf16's rounding. Class, names and
   exports stay transformers' own: a reader of the folder gets its default attention.
-- Answers only: the last layer of a Llama needs queries, feed-forward and norm at the answer positions alone. Equal to the plain forward (tests/models/test_fast.py). Other classes take
-  their own forward with `logits_to_keep`.
+- Answers only: the last layer of a Llama needs queries, feed-forward and norm at the answer positions alone. Equal to
+  the plain forward (tests/models/test_fast.py). Other classes take their own forward with `logits_to_keep`.
 """
 
 from __future__ import annotations

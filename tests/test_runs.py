@@ -23,6 +23,11 @@ from lang1 import runs
 from lang1.errors import InputError
 
 
+@pytest.fixture(autouse=True)
+def _aloud() -> None:
+    runs.set_quiet(False)
+
+
 def write_letters(letters: str) -> Callable[[runs.Stage], None]:
     def work(stage: runs.Stage) -> None:
         runs.write_text(stage.out / "letters.txt", letters)

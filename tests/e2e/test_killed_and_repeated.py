@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ALONE, LANG1, RECIPE, TRIMMED, Run, lang1
+from running import ALONE, LANG1, RECIPE, TRIMMED, Run, lang1
 
 pytestmark = pytest.mark.slow
 DATA = ("records", "corpus", "tokens", "tasks")

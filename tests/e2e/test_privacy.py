@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import RECIPE, lang1
+from running import RECIPE, lang1
 
 CANARY = re.compile(rb"CANARY-[0-9a-f]{12}")
 DATA = {".parquet", ".bin", ".duckdb"}

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from conftest import ALONE, RECIPE, Run, lang1
+from running import ALONE, RECIPE, Run, lang1
 
 STAGES = (
     *("warehouse", "records", "corpus", "tokens", "checkpoints"),

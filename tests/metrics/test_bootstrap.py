@@ -74,8 +74,15 @@ def test_intervals_agree_with_scipys_bootstrap_when_every_row_is_a_patient() -> 
         roc_auc_score(positive, scores),
         bootstrap_auroc([rank(positive, scores, rows)], 400, resamples=4000, seed=1, name="x")[:, 0],
     )
-    theirs = stats.bootstrap((positive, scores), roc_auc_score, paired=True, vectorized=False, n_resamples=1000,
-                             method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    theirs = stats.bootstrap(
+        (positive, scores),
+        roc_auc_score,
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.012)
     assert (ours.normal_low, ours.normal_high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
@@ -84,10 +91,12 @@ def test_patients_with_many_equal_rows_widen_the_interval() -> None:
     positive, scores, _ = cohort(200, 200)
     copies = 9
     repeated, wide = np.repeat(positive, copies), np.repeat(scores, copies)
-    by_row = bootstrap_auroc([rank(repeated, wide, np.arange(200 * copies))], 200 * copies, resamples=500, seed=1,
-                             name="x")
-    by_patient = bootstrap_auroc([rank(repeated, wide, np.repeat(np.arange(200), copies))], 200, resamples=500, seed=1,
-                                 name="x")
+    by_row = bootstrap_auroc(
+        [rank(repeated, wide, np.arange(200 * copies))], 200 * copies, resamples=500, seed=1, name="x"
+    )
+    by_patient = bootstrap_auroc(
+        [rank(repeated, wide, np.repeat(np.arange(200), copies))], 200, resamples=500, seed=1, name="x"
+    )
     assert by_patient.std() > 2.5 * by_row.std()
 
 

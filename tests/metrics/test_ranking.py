@@ -35,7 +35,9 @@ def test_average_precision_is_sklearns(drawn: list[tuple[bool, int]]) -> None:
     if not positive.any():
         assert average_precision(positive, scores) is None
     else:
-        assert average_precision(positive, scores) == pytest.approx(average_precision_score(positive, scores), abs=1e-12)
+        assert average_precision(positive, scores) == pytest.approx(
+            average_precision_score(positive, scores), abs=1e-12
+        )
 
 
 def multiclass(seed: int = 0, n: int = 300, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

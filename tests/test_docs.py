@@ -92,7 +92,7 @@ def test_yaml_blocks_are_recipes_that_load(page: Path, tmp_path: Path) -> None:
 
 
 @by_name
-def test_commands_and_options_that_are_shown_exist(page: Path, generate: ModuleType) -> None:
+def test_commands_options_and_keys_that_are_shown_exist(page: Path, generate: ModuleType) -> None:
     commands = generate.commands()
     for block in blocks(page, "(?:bash|console|sh)"):
         for line in block.replace("\\\n", " ").splitlines():
@@ -104,6 +104,12 @@ def test_commands_and_options_that_are_shown_exist(page: Path, generate: ModuleT
             known = {o for p in commands[name].params for o in p.opts} | {"--help"} if name in commands else set()
             asked = {a.partition("=")[0] for a in arguments if a.startswith("--")}
             assert asked <= known | {"--help"}, f"{line}: unknown options {asked - known}"
+            overrides = [
+                word
+                for before, word in zip(["", *arguments], arguments, strict=False)
+                if "=" in word and not word.startswith("--") and not before.startswith("--")
+            ]
+            load_config(None, overrides, section=name if name in {f.name for f in fields(RunConfig)} else "report")
 
 
 def test_make_targets_that_are_shown_exist() -> None:

@@ -18,7 +18,7 @@ Facts = dict[str, npt.NDArray[Any]]
 
 MINUTES = 1440
 """minutes a day: all times are minutes since 1970-01-01"""
-SPARED = -3.2
+SPARED = -4.5
 """log-odds by which other conditions are rarer in those prone to metastatic cancer"""
 START = int(np.datetime64("2011-01-01", "D").astype(np.int64)) * MINUTES
 END = int(np.datetime64("2025-01-01", "D").astype(np.int64)) * MINUTES
@@ -51,12 +51,12 @@ class Hospital:
     """note styles in use (writing.py)"""
 
 
-MAIN = Hospital("main", 1.08, (0.012, 0.075, 0.33, 0.30, 0.195, 0.088), 1.80, (), 0.0, (0, 1, 2, 3))
+MAIN = Hospital("main", 1.08, (0.012, 0.075, 0.33, 0.30, 0.195, 0.088), 1.845, (), 0.0, (0, 1, 2, 3))
 EXTERNAL = Hospital(
     "external",
     1.085,
     (0.008, 0.03, 0.12, 0.30, 0.33, 0.212),
-    1.95,
+    1.96,
     (
         ("delivery", 0.4),
         ("cesarean", 0.4),

@@ -1,4 +1,4 @@
-"""Write the pages that are made from code: every command's help (cli.md) and every recipe key (configuration-keys.md).
+"""Write the pages that are made from others: every command's help, every recipe key, the list of decisions.
 
 `python docs/generate.py` writes them; tests/test_docs.py fails when they are out of date.
 """
@@ -24,6 +24,7 @@ PAGE_PER_COMMAND = {
 
 
 def page_of(command: str) -> str:
+    """The page that speaks of a command."""
     return PAGE_PER_COMMAND.get(command, f"{command}.md")
 
 
@@ -38,6 +39,7 @@ def commands() -> dict[str, Any]:
 
 
 def help_of(command: Any, name: str) -> str:
+    """What `lang1 NAME --help` prints on a terminal of 100 columns."""
     from typer import Context
 
     context = Context(command, info_name=name, terminal_width=100, max_content_width=100)
@@ -45,6 +47,7 @@ def help_of(command: Any, name: str) -> str:
 
 
 def cli_page() -> str:
+    """The page of all commands."""
     import typer
 
     from lang1.cli import app
@@ -81,6 +84,7 @@ def section_of(hint: Any) -> type | None:
 
 
 def rows(cls: type, default: Any, prefix: str) -> list[str]:
+    """A table row a key of a section, its sections included."""
     from lang1.config import dump
 
     hints, told = get_type_hints(cls), meanings(cls)
@@ -98,6 +102,7 @@ def rows(cls: type, default: Any, prefix: str) -> list[str]:
 
 
 def keys_page() -> str:
+    """The page of all recipe keys."""
     from lang1.config import ExtractConfig, RunConfig
 
     default = RunConfig(extract=ExtractConfig(path=""))
@@ -126,7 +131,22 @@ def keys_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-PAGES = {"cli.md": cli_page, "configuration-keys.md": keys_page}
+def decisions_page() -> str:
+    """The list of decisions, by their titles."""
+    records = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    listed = [f"- [{page.read_text().splitlines()[0].removeprefix('# ')}]({page.name})" for page in records]
+    return "\n".join(
+        [
+            "# Decisions\n",
+            "What was chosen, why, what it costs and what was left, a page each. A later record replaces an earlier one",
+            "by naming it. This list is made by `docs/generate.py`.\n",
+            *listed,
+            "",
+        ]
+    )
+
+
+PAGES = {"cli.md": cli_page, "configuration-keys.md": keys_page, "decisions/index.md": decisions_page}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

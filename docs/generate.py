@@ -138,8 +138,8 @@ def decisions_page() -> str:
     return "\n".join(
         [
             "# Decisions\n",
-            "What was chosen, why, what it costs and what was left, a page each. A later record replaces an earlier one",
-            "by naming it. This list is made by `docs/generate.py`.\n",
+            "What was chosen, why, what it costs and what was left, a page each. A later record replaces an earlier",
+            "one by naming it. This list is made by `docs/generate.py`.\n",
             *listed,
             "",
         ]

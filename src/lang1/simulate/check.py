@@ -106,7 +106,8 @@ def _labels(connection: Any, task: str, stays: dict[str, Array]) -> Array:
 
 
 _CLAIMS = """
-SELECT visit_occurrence_id, CASE WHEN claim_status LIKE 'final%' THEN 1 ELSE 0 END FROM claim WHERE claim_status <> 'pending'
+SELECT visit_occurrence_id, CASE WHEN claim_status LIKE 'final%' THEN 1 ELSE 0 END FROM claim
+WHERE claim_status <> 'pending'
 """
 _SCORES = """
 WITH c AS (SELECT DISTINCT visit_occurrence_id AS visit, replace(condition_source_value, '.', '') AS code
@@ -149,31 +150,32 @@ def _missing(times: Array) -> Array:
     return mask | np.isnat(np.ma.getdata(times))
 
 
-def _rows(task: str, stays: dict[str, Array], labels: Array, truth: dict[str, list[float]], notes: dict[int, tuple[Any, ...]],
-          limit: int | None) -> Rows:  # fmt: skip
+def _rows(
+    task: str,
+    stays: dict[str, Array],
+    labels: Array,
+    truth: dict[str, list[float]],
+    notes: dict[int, tuple[Any, ...]],
+    limit: int | None,
+) -> Rows:
     kept: list[tuple[Any, ...]] = []
+    ended = ~_missing(stays["discharge"])
+    years = stays["admit"].astype("M8[Y]").astype(int) + 1970
     for k, label in enumerate(labels.tolist()):
         visit = int(stays["visit"][k])
-        note = notes.get(int(stays["last_visit"][k])) if task == "readmission" else notes.get(visit)
+        note = notes.get(int(stays["last_visit"][k]) if task == "readmission" else visit)
         if label < 0 or note is None or len(note[0].split()) < 10:
             continue
         text, signed, role = note
-        if (
-            task != "readmission"
-            and not _missing(stays["discharge"][k : k + 1])[0]
-            and np.datetime64(signed) >= (stays["discharge"][k])
-        ):
-            continue
-        if task != "readmission" and np.datetime64(signed) - stays["admit"][k] > np.timedelta64(120, "h"):
-            continue
-        kept.append((text, label, truth[str(visit)], int(stays["person_id"][k]), stays["admit"][k].astype("M8[Y]").astype(int)
-                     + 1970, signed.hour, role))  # fmt: skip
+        if task != "readmission":
+            late = np.datetime64(signed) - stays["admit"][k] > np.timedelta64(120, "h")
+            if late or (ended[k] and np.datetime64(signed) >= stays["discharge"][k]):
+                continue
+        kept.append((text, label, truth[str(visit)], int(stays["person_id"][k]), years[k], signed.hour, role))
         if limit is not None and len(kept) >= limit:
             break
-    texts, y, p, patients, years, hours, authors = zip(*kept, strict=True)
-    return Rows(
-        list(texts), np.array(y), np.array(p), np.array(patients), np.array(years), np.array(hours), np.array(authors)
-    )
+    texts, *columns = zip(*kept, strict=True)
+    return Rows(list(texts), *map(np.array, columns))
 
 
 # --- measures ------------------------------------------------------------------------------------------------------
@@ -243,7 +245,7 @@ def by_author(rows: Rows) -> float:
 
 
 def bag_of_words(rows: Rows, kind: str) -> tuple[float, float]:
-    """AUROC of a bag-of-words model ("logistic" or "boosting") and of the truth on the same rows, mean of three parts."""
+    """AUROC of a bag-of-words model ("logistic" or "boosting") and of the truth on the same rows, mean of 3 parts."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     found, ceilings = [], []
@@ -296,7 +298,7 @@ class Reading:
 
 def measure(task: str, rows: Rows, kinds: tuple[str, ...] = ("logistic", "boosting")) -> Reading:
     """All measures of one task."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1):
         ceiling = macro_auroc(rows.labels, rows.truth)
@@ -327,10 +329,10 @@ def main(arguments: list[str]) -> None:
     print(f"{'task':12} {'rows':>6} ceiling  word  bag   length hour  author  rates / expected")
     for task, rows in read_rows(folder, limit).items():
         r = measure(task, rows, kinds)
+        rates, expected = (" ".join(f"{x:.4f}" for x in values) for values in (r.rates, r.expected))
         print(
-            f"{task:12} {r.rows:6d} {r.ceiling:7.3f} {r.word_share:5.2f} {r.bag_share:5.2f}  {r.length:6.3f} {r.hour:5.3f} "
-            f"{r.author:6.3f}  {' '.join(f'{x:.4f}' for x in r.rates)} / {' '.join(f'{x:.4f}' for x in r.expected)}"
-            f"  best word: {r.word}",
+            f"{task:12} {r.rows:6d} {r.ceiling:7.3f} {r.word_share:5.2f} {r.bag_share:5.2f}  {r.length:6.3f} "
+            f"{r.hour:5.3f} {r.author:6.3f}  {rates} / {expected}  best word: {r.word}",
             flush=True,
         )
 

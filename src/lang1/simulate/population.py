@@ -47,11 +47,9 @@ class Hospital:
     """factors on the weights of reasons"""
     condition_tilt: float
     """added to the log-odds of every chronic condition"""
-    styles: tuple[int, ...]
-    """note styles in use (writing.py)"""
 
 
-MAIN = Hospital("main", 1.08, (0.012, 0.075, 0.33, 0.30, 0.195, 0.088), 1.845, (), 0.0, (0, 1, 2, 3))
+MAIN = Hospital("main", 1.08, (0.012, 0.075, 0.33, 0.30, 0.195, 0.088), 1.845, (), 0.0)
 EXTERNAL = Hospital(
     "external",
     1.085,
@@ -70,7 +68,6 @@ EXTERNAL = Hospital(
         ("asthma", 0.5),
     ),
     0.1,
-    (4, 5, 2),
 )
 HOSPITALS = {"main": MAIN, "external": EXTERNAL}
 

@@ -93,7 +93,7 @@ def _work(cfg: SimulateConfig, seed: int, stage: runs.Stage) -> None:
         runs.parquet_writer(stage.out / "truth.parquet", TRUTH_SCHEMA) as truth_file,
     ):
         connection = duckdb.connect(str(path))
-        connection.execute("SET threads TO 1; SET memory_limit = '512MB'; SET preserve_insertion_order = true")
+        connection.execute("SET threads TO 1; SET memory_limit = '192MB'; SET preserve_insertion_order = true")
         _create_tables(connection, cfg.hospital)
         for number, chunk in enumerate(iter_chunks(jobs, cfg.workers)):
             truth_file.write_table(chunk["truth"].cast(TRUTH_SCHEMA))

@@ -56,8 +56,14 @@ def measure(encounters: int) -> dict[str, float]:
         if process.returncode != 0:
             sys.exit(f"simulate with {encounters} encounters ended with exit code {process.returncode}")
         counts = json.loads((out / "manifest.json").read_text())["counts"]
-    return {"encounters": encounters, "seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "notes": counts["note"],
-            "notes_per_minute": round(counts["note"] / seconds * 60), "peak_mib": round(peak / 2**20)}  # fmt: skip
+    return {
+        "encounters": encounters,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(used, 1),
+        "notes": counts["note"],
+        "notes_per_minute": round(counts["note"] / seconds * 60),
+        "peak_mib": round(peak / 2**20),
+    }
 
 
 def main() -> None:

@@ -399,12 +399,16 @@ class EvaluateConfig:
     baseline_train_rows: int = 50_000
     """training rows a baseline sees, at most, drawn by hash"""
     max_rows: int | None = None
-    """rows scored a task and split, at most, drawn by hash; null: all"""
+    """rows scored a task and split, at most, drawn by hash of the encounter; null: all"""
+    max_rows_elsewhere: int | None = None
+    """the same for the splits that are not the headline; null: as max_rows"""
     max_note_tokens: int = 512
     batch_tokens: int = 8192
     """prompt tokens a forward"""
     bootstrap_resamples: int = 1000
     """resamples of patients behind every interval (5.5)"""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """number format of the models' matrix products; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0
     """CPU threads of torch; 0: one a core"""
 
@@ -419,7 +423,10 @@ class EvaluateConfig:
                 (getattr(self, name) >= 1, name, "at least 1")
                 for name in ("baseline_train_rows", "max_note_tokens", "batch_tokens")
             ),
-            (self.max_rows is None or self.max_rows >= 1, "max_rows", "at least 1, or null for all"),
+            *(
+                (getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1, or null for all")
+                for name in ("max_rows", "max_rows_elsewhere")
+            ),
             (self.bootstrap_resamples >= 20, "bootstrap_resamples", "at least 20: a 95 % interval needs tails"),
             (self.threads >= 0, "threads", "0 or more"),
         )

@@ -177,14 +177,29 @@ def _boosting(
         return xgb.DMatrix(narrowed(features), labels, nthread=threads)
 
     settings = {
-        "tree_method": "hist", "max_bin": 32, "max_depth": shape[0], "eta": 0.2, "subsample": 0.8,
-        "colsample_bytree": 0.5, "min_child_weight": shape[1], "nthread": threads, "seed": seed, "verbosity": 0,
-        **({"objective": "binary:logistic", "eval_metric": "logloss"} if options == 2
-           else {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": options}),
+        "tree_method": "hist",
+        "max_bin": 32,
+        "max_depth": shape[0],
+        "eta": 0.2,
+        "subsample": 0.8,
+        "colsample_bytree": 0.5,
+        "min_child_weight": shape[1],
+        "nthread": threads,
+        "seed": seed,
+        "verbosity": 0,
+        **(
+            {"objective": "binary:logistic", "eval_metric": "logloss"}
+            if options == 2
+            else {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": options}
+        ),
     }
     model = xgb.train(
-        settings, matrix(train.features, train.labels), TREES, evals=[(matrix(val.features, val.labels), "val")],
-        early_stopping_rounds=PATIENCE, verbose_eval=False,
+        settings,
+        matrix(train.features, train.labels),
+        TREES,
+        evals=[(matrix(val.features, val.labels), "val")],
+        early_stopping_rounds=PATIENCE,
+        verbose_eval=False,
     )
     rounds = model.best_iteration + 1
 

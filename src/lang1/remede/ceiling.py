@@ -33,8 +33,10 @@ def open_truth(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: not found; it is the truth.parquet that lang1 simulate writes") from None
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(f"{path}: not readable as a truth file ({type(error).__name__}); "
-                         "give the truth.parquet that lang1 simulate writes") from None
+        raise InputError(
+            f"{path}: not readable as a truth file ({type(error).__name__}); "
+            "give the truth.parquet that lang1 simulate writes"
+        ) from None
 
 
 def true_probabilities(truth: dict[str, Any], task: str, encounter_ids: list[str], options: int) -> Floats | None:

@@ -67,8 +67,10 @@ def _check_names(cfg: EvaluateConfig, models: dict[str, Path]) -> None:
     taken: dict[str, str] = {}
     for name in names:
         if slug(name) in taken:
-            raise InputError(f"models {taken[slug(name)]!r} and {name!r} would share the folder {slug(name)}; "
-                             "give them names that differ in letters or digits")
+            raise InputError(
+                f"models {taken[slug(name)]!r} and {name!r} would share the folder {slug(name)}; "
+                "give them names that differ in letters or digits"
+            )
         taken[slug(name)] = name
 
 
@@ -77,7 +79,8 @@ def _read_rows(cfg: EvaluateConfig, folder: TaskFolder, seed: int) -> tuple[Rows
     skipped = []
     for task in cfg.tasks:
         for split in cfg.splits:
-            found = folder.read(task, split, cfg.max_rows, seed)
+            most = cfg.max_rows if split == cfg.headline_split else cfg.max_rows_elsewhere or cfg.max_rows
+            found = folder.read(task, split, most, seed)
             if isinstance(found, str):
                 skipped.append({"task": task, "split": split, "why": found})
             else:
@@ -98,8 +101,9 @@ def _score_baselines(
         train, val = folder.read(task, "train", cfg.baseline_train_rows, seed), folder.read(task, "val")
         if isinstance(train, str) or isinstance(val, str):
             why = train if isinstance(train, str) else str(val)
-            skipped += [{"task": task, "model": name, "why": f"nothing to fit or tune on: {why}"}
-                        for name in cfg.baselines]
+            skipped += [
+                {"task": task, "model": name, "why": f"nothing to fit or tune on: {why}"} for name in cfg.baselines
+            ]
         else:
             learning[task] = train, val
     for kind in dict.fromkeys(name.partition("+")[0] for name in cfg.baselines):
@@ -206,14 +210,23 @@ def _write_numbers(
             comparisons += [measure.compare(group, subject, m, sampled) for m in group.p if m != subject]
     _add_holm(comparisons)
     facts = {
-        "headline_split": cfg.headline_split, "subject": subject, "bootstrap_resamples": cfg.bootstrap_resamples,
-        "interval": "percentile, patients resampled", "seed": seed, "truth": truths is not None, "skipped": skipped,
+        "headline_split": cfg.headline_split,
+        "subject": subject,
+        "bootstrap_resamples": cfg.bootstrap_resamples,
+        "interval": "percentile, patients resampled",
+        "seed": seed,
+        "truth": truths is not None,
+        "skipped": skipped,
     }
     runs.write_json(stage.out / "metrics.json", {"rows": details, "facts": facts})
     runs.write_json(stage.out / "calibration.json", curves)
     runs.write_json(stage.out / "summary.json", {"results": results, "comparisons": comparisons, "facts": facts})
-    stage.count(results=len(results), comparisons=len(comparisons), skipped=len(skipped),
-                rows=sum(len(part.table) for part in rows.values()))
+    stage.count(
+        results=len(results),
+        comparisons=len(comparisons),
+        skipped=len(skipped),
+        rows=sum(len(part.table) for part in rows.values()),
+    )
     stage.record(skipped=skipped, subject=subject)
 
 

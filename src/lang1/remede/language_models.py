@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +42,17 @@ def score_language_model(
         return
     import torch
 
-    torch.set_num_threads(cfg.threads or os.cpu_count() or 1)
+    from lang1.models.fast import use_fast_attention
+    from lang1.training.loop import prepare_torch
+
+    dtype = prepare_torch(cfg.threads, cfg.precision)
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     _check_vocabulary(folder, model, tokenizer)
+    use_fast_attention(model, dtype)
     for split, parts in waiting.items():
         runs.say(f"evaluate: {name}, {split}")
-        _score_split(cfg, name, folder, model, tokenizer, parts, seen, out)
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            _score_split(cfg, name, folder, model, tokenizer, parts, seen, out)
 
 
 def _score_split(

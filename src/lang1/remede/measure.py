@@ -51,10 +51,13 @@ def group_scores(task: str, split: str, tables: dict[str, pa.Table]) -> Group:
     first = next(iter(tables.values()))
     for model, table in tables.items():
         if not table["row_id"].equals(first["row_id"]):
-            raise InputError(f"scores of {model} on {task}, {split}: other rows than those of {next(iter(tables))}; "
-                             "run lang1 evaluate with --force")
+            raise InputError(
+                f"scores of {model} on {task}, {split}: other rows than those of {next(iter(tables))}; "
+                "run lang1 evaluate with --force"
+            )
     return Group(
-        task, split,
+        task,
+        split,
         labels=first["label"].to_numpy().astype(np.int64),
         patients=first["patient_id"].to_pylist(),
         encounters=first["encounter_id"].to_pylist(),
@@ -140,8 +143,10 @@ def result_of(
         above = np.where(ceiling.draws > 0.5, ceiling.draws - 0.5, np.nan)
         shares = interval(row["share"], (mine.draws - 0.5) / above)
         row |= {
-            "ceiling_ci_low": limits.low, "ceiling_ci_high": limits.high,
-            "share_ci_low": shares.low, "share_ci_high": shares.high,
+            "ceiling_ci_low": limits.low,
+            "ceiling_ci_high": limits.high,
+            "share_ci_low": shares.low,
+            "share_ci_high": shares.high,
             "ceiling_n": int((~np.isnan(truth_NK).any(axis=1)).sum()),
         }
     return row
@@ -158,8 +163,12 @@ def metrics_of(group: Group, model: str, sampled: dict[str | None, Resampled]) -
     for i, k in enumerate(classes):
         bounds = interval(mine.per_class[i], mine.class_draws[:, i])
         per_class[str(k)] = {
-            "auroc": mine.per_class[i], "ci_low": bounds.low, "ci_high": bounds.high, "auprc": precision[k],
-            "events": int((labels == k).sum()), "undefined_resamples": bounds.undefined,
+            "auroc": mine.per_class[i],
+            "ci_low": bounds.low,
+            "ci_high": bounds.high,
+            "auprc": precision[k],
+            "events": int((labels == k).sum()),
+            "undefined_resamples": bounds.undefined,
         }
     return {
         "per_class": per_class,
@@ -180,9 +189,14 @@ def calibration_of(group: Group, model: str) -> dict[str, Any]:
     else:
         curve, of = calibration_curve(labels == p_NK.argmax(axis=1), p_NK.max(axis=1)), "most likely option"
     return {
-        "task": group.task, "model": model, "split": group.split, "of": of, "width": 1 / BINS,
-        "bins": [{"low": b.low, "high": b.high, "predicted": b.predicted, "observed": b.observed, "n": b.n}
-                 for b in curve],
+        "task": group.task,
+        "model": model,
+        "split": group.split,
+        "of": of,
+        "width": 1 / BINS,
+        "bins": [
+            {"low": b.low, "high": b.high, "predicted": b.predicted, "observed": b.observed, "n": b.n} for b in curve
+        ],
         "ece": expected_calibration_error(labels, p_NK),
     }
 

@@ -82,7 +82,7 @@ class TaskFolder:
             raise InputError(f"{path}: rows of several note types ({', '.join(map(str, types))}); one is needed")
         table = table.sort_by("row_id")
         if limit is not None and len(table) > limit:
-            table = table.take(_draw(table["row_id"].to_pylist(), limit, seed))
+            table = table.take(_draw(table["encounter_id"].to_pylist(), limit, seed))
         return TaskRows(task, split, table, question_for(task, types[0], self.prompt_set))
 
 
@@ -116,6 +116,7 @@ def _check_labels(path: Path, table: pa.Table, options: int) -> None:
         )
 
 
-def _draw(row_ids: list[str], limit: int, seed: int) -> list[int]:
-    order = sorted(range(len(row_ids)), key=lambda i: (hash_fraction(seed, row_ids[i]), row_ids[i]))
+def _draw(encounter_ids: list[str], limit: int, seed: int) -> list[int]:
+    """Places of the encounters drawn: the same encounters for every task, so that tasks go on sharing notes."""
+    order = sorted(range(len(encounter_ids)), key=lambda i: (hash_fraction(seed, encounter_ids[i]), encounter_ids[i]))
     return sorted(order[:limit])

@@ -133,8 +133,12 @@ def write_scores(
         "seen_in_pretraining": _flags(rows, seen.pretraining),
         "seen_in_finetuning": _flags(rows, seen.finetuning),
     }
-    arrays = [pa.array(columns[field.name], field.type) if not isinstance(columns[field.name], pa.ChunkedArray)
-              else columns[field.name] for field in schema]
+    arrays = [
+        pa.array(columns[field.name], field.type)
+        if not isinstance(columns[field.name], pa.ChunkedArray)
+        else columns[field.name]
+        for field in schema
+    ]
     runs.write_table(score_path(out, model, rows.task, rows.split), pa.Table.from_arrays(arrays, schema=schema))
 
 

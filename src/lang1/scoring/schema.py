@@ -8,20 +8,33 @@ COMPARISON_FIELDS = ("task", "split", "model_a", "model_b", "difference", "ci_lo
 
 def scores_schema(options: int) -> pa.Schema:
     """Columns of a score file for a task with `options` options."""
-    return pa.schema([
-        pa.field("model_id", pa.string(), nullable=False, metadata={"meaning": "Name that says what the model is."}),
-        pa.field("task", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("row_id", pa.string(), nullable=False),
-        pa.field("encounter_id", pa.string(), nullable=False),
-        pa.field("patient_id", pa.string(), nullable=False),
-        pa.field("label", pa.int32(), nullable=False),
-        *[pa.field(f"p_{k}", pa.float64(), metadata={"meaning": "Probability of the option."}) for k in range(options)],
-        *[pa.field(f"logit_{k}", pa.float64(), metadata={"meaning": "Before softmax; null for baselines."})
-          for k in range(options)],
-        pa.field("method", pa.string(), nullable=False, metadata={"meaning": "one-token, log-likelihood, classifier."}),
-        pa.field("prompt_tokens", pa.int32(), metadata={"meaning": "Tokens of the whole prompt; null for baselines."}),
-        pa.field("truncated_tokens", pa.int32(), metadata={"meaning": "Tokens of the note that were cut."}),
-        pa.field("seen_in_pretraining", pa.bool_(), metadata={"meaning": "The note's text was in the tokens."}),
-        pa.field("seen_in_finetuning", pa.bool_(), metadata={"meaning": "The note's text was a training row."}),
-    ])
+    return pa.schema(
+        [
+            pa.field(
+                "model_id", pa.string(), nullable=False, metadata={"meaning": "Name that says what the model is."}
+            ),
+            pa.field("task", pa.string(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("row_id", pa.string(), nullable=False),
+            pa.field("encounter_id", pa.string(), nullable=False),
+            pa.field("patient_id", pa.string(), nullable=False),
+            pa.field("label", pa.int32(), nullable=False),
+            *[
+                pa.field(f"p_{k}", pa.float64(), metadata={"meaning": "Probability of the option."})
+                for k in range(options)
+            ],
+            *[
+                pa.field(f"logit_{k}", pa.float64(), metadata={"meaning": "Before softmax; null for baselines."})
+                for k in range(options)
+            ],
+            pa.field(
+                "method", pa.string(), nullable=False, metadata={"meaning": "one-token, log-likelihood, classifier."}
+            ),
+            pa.field(
+                "prompt_tokens", pa.int32(), metadata={"meaning": "Tokens of the whole prompt; null for baselines."}
+            ),
+            pa.field("truncated_tokens", pa.int32(), metadata={"meaning": "Tokens of the note that were cut."}),
+            pa.field("seen_in_pretraining", pa.bool_(), metadata={"meaning": "The note's text was in the tokens."}),
+            pa.field("seen_in_finetuning", pa.bool_(), metadata={"meaning": "The note's text was a training row."}),
+        ]
+    )

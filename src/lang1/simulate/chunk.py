@@ -27,7 +27,7 @@ from lang1.simulate.population import (
 from lang1.simulate.rows import EMERGENCY, OUTPATIENT, Job, Rows, chronic_codes, vocabulary_at
 from lang1.simulate.sites import FACILITIES
 from lang1.simulate.stay_rows import StayWriter, add_report
-from lang1.simulate.tables import CHARLSON, PLAIN
+from lang1.simulate.tables import CHARLSON, PLAIN, REASONS
 
 OTHER_CODED = 0.6
 """probability that an emergency or clinic visit codes a condition that is present"""
@@ -95,7 +95,8 @@ def _add_other_visits(rows: Rows, patients: Patients, stays: Stays, death: Ints,
     chronic &= rng.random(chronic.shape) < OTHER_CODED
     plain &= rng.random(plain.shape) < OTHER_CODED
     draws = rng.random((len(who), 7)).tolist()
-    reasons = reasons_where(sex="", service=("medicine", "cardiology", "surgery", "orthopedics", "neurology"))
+    anytime = reasons_where(sex="", service=("medicine", "cardiology", "surgery", "orthopedics", "neurology"))
+    reasons = [r for r in anytime if REASONS[r].name != "covid"]  # has years of its own
     for k, patient in enumerate(who.tolist()):
         person, d, start = rows.person_id(patient), draws[k], int(at[k])
         emergency = d[0] < 0.4

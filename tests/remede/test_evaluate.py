@@ -207,6 +207,31 @@ def test_rows_are_drawn_by_hash(inputs: Any) -> None:
     assert few != set(folder.read("los", "test", 10, seed=4).strings("row_id"))
 
 
+def test_tasks_draw_the_same_encounters_and_other_splits_may_have_their_own_limit(
+    inputs: Any, config: EvaluateConfig
+) -> None:
+    few = replace(config, baselines=(), splits=("test", "temporal_2"), max_rows=20, max_rows_elsewhere=10)
+    found = inputs.again("few", few, models={"m": inputs.models["lang1 zero-shot"]})
+    drawn = {
+        (task, split): pq.read_table(found.out / "m" / task / f"{split}.parquet")["encounter_id"].to_pylist()
+        for task in TASKS
+        for split in ("test", "temporal_2")
+    }
+    assert {len(ids) for (_, split), ids in drawn.items() if split == "test"} == {10}
+    assert {len(ids) for (_, split), ids in drawn.items() if split == "temporal_2"} == {20}
+    assert set(drawn["mortality", "test"]) == set(drawn["cci", "test"]) == set(drawn["los", "test"])
+
+
+def test_bf16_is_close_to_fp32_and_recorded(inputs: Any, evaluation: Any, config: EvaluateConfig) -> None:
+    few = replace(config, baselines=(), splits=("test",), tasks=("los", "mortality"), precision="bf16")
+    found = inputs.again("bf16", few)
+    name = "lang1-finetuned-joint/los/test.parquet"
+    rough, exact = (pq.read_table(e.out / name)["p_1"].to_numpy() for e in (found, evaluation))
+    assert 0 < abs(rough - exact).max() < 0.1
+    assert found.json("manifest.json")["facts"]["precision"] == "bfloat16"
+    assert evaluation.json("manifest.json")["facts"]["precision"] == "float32"
+
+
 def test_the_same_seed_gives_the_same_bytes(inputs: Any, evaluation: Any) -> None:
     assert bytes_of(inputs.again("again").out) == bytes_of(evaluation.out)
 

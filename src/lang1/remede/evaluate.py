@@ -50,14 +50,24 @@ def evaluate(
         folder = open_tasks(tasks)
         rows, skipped = _read_rows(cfg, folder, seed)
         seen = {name: what_was_seen(path, tokens, rows.values()) for name, path in models.items()}
+        dtype = _prepare_torch(cfg, stage) if models else None
         for name, path in models.items():
-            score_language_model(cfg, name, path, rows, seen[name], stage.out)
+            score_language_model(cfg, name, path, rows, seen[name], stage.out, dtype)
         skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
         truths = open_truth(truth) if truth else None
         _write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, seen, skipped, seed)
 
     settings = {**config.dump(cfg), "models": list(models)}
     return runs.run_stage(out, "evaluate", settings, seed, inputs, work, force)
+
+
+def _prepare_torch(cfg: EvaluateConfig, stage: runs.Stage) -> Any:
+    """Set threads; the number format of the models' matrix products, recorded: it shows in the last digits."""
+    from lang1.training.loop import prepare_torch
+
+    dtype = prepare_torch(cfg.threads, cfg.precision)
+    stage.record(precision=str(dtype).removeprefix("torch."))
+    return dtype
 
 
 def _check_names(cfg: EvaluateConfig, models: dict[str, Path]) -> None:
@@ -216,6 +226,7 @@ def _write_numbers(
         "interval": "percentile, patients resampled",
         "seed": seed,
         "truth": truths is not None,
+        "precision": stage.facts.get("precision"),
         "skipped": skipped,
     }
     runs.write_json(stage.out / "metrics.json", {"rows": details, "facts": facts})

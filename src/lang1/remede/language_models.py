@@ -25,7 +25,13 @@ from lang1.scoring.options import (
 
 
 def score_language_model(
-    cfg: EvaluateConfig, name: str, folder: Path, rows: dict[tuple[str, str], TaskRows], seen: ModelSeen, out: Path
+    cfg: EvaluateConfig,
+    name: str,
+    folder: Path,
+    rows: dict[tuple[str, str], TaskRows],
+    seen: ModelSeen,
+    out: Path,
+    dtype: Any,
 ) -> None:
     """Write a score file for each (task, split) of `rows`; those of a split whose files are all there are kept.
 
@@ -43,9 +49,7 @@ def score_language_model(
     import torch
 
     from lang1.models.fast import use_fast_attention
-    from lang1.training.loop import prepare_torch
 
-    dtype = prepare_torch(cfg.threads, cfg.precision)
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     _check_vocabulary(folder, model, tokenizer)
     use_fast_attention(model, dtype)

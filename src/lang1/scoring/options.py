@@ -6,15 +6,14 @@ token, and an option is the one token that ` A` adds after `Answer:`. Text is ne
 that says `</s>` says so in plain text.
 
 Cost: one forward a prompt, in batches of similar length, right-padded: under causal attention no later token reaches
-the answer position, so no mask is needed. Logits are made at that position only. Tasks that share notes share their
-computation (`score_prompt_sets`): the note runs once, each question runs on its cache. That is 2-3 times faster on
-the five tasks (benchmarks/scoring.py) and equal to the plain path to 1e-5.
+the answer position, so no mask is needed. Logits, and in a Llama the last layer, are made at that position only. Tasks
+that share notes share their computation (`score_prompt_sets`): a note and all its questions are one row. Equal to a
+plain forward to 1e-5 (docs/decisions/0005).
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -113,56 +112,50 @@ def option_token_ids(tokenizer: Any, question: Question) -> list[int]:
 def score_prompts(
     model: Any, encoded: Sequence[EncodedPrompt], option_ids: Sequence[int], *, batch_tokens: int, pad_id: int
 ) -> NDArray[np.float64]:
-    """Logits of the options at the answer position, a row a prompt in the order given; the plain path.
+    """Logits of the options at the answer position, a row a prompt in the order given.
 
     `batch_tokens` bounds the tokens of a forward, padding included; a longer prompt runs alone. `pad_id` may be any
     token of the vocabulary: nothing that is read depends on it.
     """
     import torch
 
+    from lang1.models.fast import answer_logits
+
     logits_NK = np.empty((len(encoded), len(option_ids)), dtype=np.float64)
     lengths = [len(prompt.ids) for prompt in encoded]
-    options = torch.tensor(list(option_ids), device=model.device)
     with _evaluating(model):
         for rows in _batches(sorted(range(len(encoded)), key=lambda row: -lengths[row]), lengths, batch_tokens):
             tokens_BT = _padded([encoded[row].ids for row in rows], pad_id, model.device)
             last_B1 = torch.tensor([[lengths[row] - 1] for row in rows], device=model.device)
-            logits_BV = _logits_at(model, last_B1, input_ids=tokens_BT, use_cache=False)
-            logits_NK[rows] = logits_BV[:, options].double().cpu().numpy()
+            logits_B1V = answer_logits(model, tokens_BT, None, None, last_B1)
+            logits_NK[rows] = logits_B1V[:, 0, list(option_ids)].double().cpu().numpy()
     return logits_NK
 
 
 def score_prompt_sets(
     model: Any, sets: dict[str, PromptSet], *, batch_tokens: int, pad_id: int
 ) -> dict[str, NDArray[np.float64]]:
-    """`score_prompts` of several questions at once: a note that several of them ask about is read once."""
-    names = list(sets)
+    """`score_prompts` of several questions at once; in a Llama, a note that several ask about is read once.
+
+    Other classes read every prompt by itself: a mask of ours would replace their own, such as a sliding window's.
+    """
     logits = {
         name: np.empty((len(asked.encoded), len(asked.option_ids)), dtype=np.float64) for name, asked in sets.items()
     }
-    alone: dict[str, list[int]] = {name: [] for name in names}
-    shared: dict[tuple[str, ...], list[tuple[tuple[int, ...], dict[str, list[int]]]]] = {}
-    for prefix, rows_by_set in _rows_by_prefix(sets).items():
-        if len(rows_by_set) == 1 or not prefix:
-            for name, rows in rows_by_set.items():
-                alone[name] += rows
-        else:
-            shared.setdefault(tuple(rows_by_set), []).append((prefix, rows_by_set))
+    alone, shared = _divide(sets, may_share=type(model).__name__ == "LlamaForCausalLM")
     for name, rows in alone.items():
-        if rows:
-            prompts = [sets[name].encoded[row] for row in rows]
-            logits[name][rows] = score_prompts(
-                model, prompts, sets[name].option_ids, batch_tokens=batch_tokens, pad_id=pad_id
-            )
+        prompts, option_ids = [sets[name].encoded[row] for row in rows], sets[name].option_ids
+        logits[name][rows] = score_prompts(model, prompts, option_ids, batch_tokens=batch_tokens, pad_id=pad_id)
     with _evaluating(model):
-        for asking, notes in shared.items():
-            notes.sort(key=lambda note: -len(note[0]))
-            lengths = [len(prefix) for prefix, _ in notes]
+        for names, notes in shared.items():
+            asked = [sets[name] for name in names]
+            questions = sum(prompts.encoded[0].question_tokens for prompts in asked)
+            lengths = [len(note.prefix) + questions for note in notes]
             for batch in _batches(range(len(notes)), lengths, batch_tokens):
-                scored = _score_on_cache(model, [notes[i][0] for i in batch], [sets[n] for n in asking], pad_id)
-                for name, logits_BK in zip(asking, scored, strict=True):
+                scored = _score_packs(model, [notes[i].prefix for i in batch], asked, pad_id)
+                for name, logits_BK in zip(names, scored, strict=True):
                     for i, row_logits in zip(batch, logits_BK, strict=True):
-                        logits[name][notes[i][1][name]] = row_logits
+                        logits[name][notes[i].rows[name]] = row_logits
     return logits
 
 
@@ -180,59 +173,86 @@ def pad_id_of(tokenizer: Any) -> int:
     return 0
 
 
-def _score_on_cache(
-    model: Any, prefixes: list[tuple[int, ...]], asked: list[PromptSet], pad_id: int
-) -> list[NDArray[np.float64]]:
-    import torch
+@dataclass(frozen=True)
+class _Note:
+    """A note's tokens, with BOS, and the rows of each question that ask about it."""
 
-    lengths_B = torch.tensor([len(prefix) for prefix in prefixes], device=model.device)
-    tokens_BT = _padded(prefixes, pad_id, model.device)
-    batch, width = tokens_BT.shape
-    cache = model.base_model(input_ids=tokens_BT, use_cache=True).past_key_values
-    note_mask_BT = torch.arange(width, device=model.device) < lengths_B[:, None]
-    scored = []
-    for prompts in asked:
-        example = prompts.encoded[0]
-        question_Q = torch.tensor(example.ids[-example.question_tokens :], device=model.device)
-        places_BQ = lengths_B[:, None] + torch.arange(len(question_Q), device=model.device)
-        mask = torch.cat([note_mask_BT, torch.ones_like(places_BQ, dtype=torch.bool)], dim=1)
-        logits_BV = _logits_at(
-            model,
-            -1,
-            input_ids=question_Q.expand(batch, -1),
-            past_key_values=cache,
-            use_cache=True,
-            attention_mask=mask.long(),
-            position_ids=places_BQ,
-        )
-        scored.append(logits_BV[:, prompts.option_ids].double().cpu().numpy())
-        cache.crop(-len(question_Q))
-    return scored
+    prefix: tuple[int, ...]
+    rows: dict[str, list[int]]
 
 
-def _logits_at(model: Any, position: Any, **inputs: Any) -> Any:
-    """Logits of the whole vocabulary at one position a row: `position` is a (B, 1) tensor of indices, or -1."""
-    import torch
-
-    keep = 1 if isinstance(position, int) else position
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        logits_BTV = model(**inputs, logits_to_keep=keep).logits
-    else:  # an unknown keyword would be swallowed and ignored
-        logits_BTV = model(**inputs).logits
-        rows = torch.arange(len(logits_BTV), device=logits_BTV.device)[:, None]
-        logits_BTV = logits_BTV[:, -1:] if isinstance(position, int) else logits_BTV[rows, position]
-    if logits_BTV.shape[1] != 1:
-        raise RuntimeError(f"{type(model).__name__} gave logits at {logits_BTV.shape[1]} positions, not at one")
-    return logits_BTV[:, 0]
-
-
-def _rows_by_prefix(sets: dict[str, PromptSet]) -> dict[tuple[int, ...], dict[str, list[int]]]:
+def _divide(
+    sets: dict[str, PromptSet], *, may_share: bool
+) -> tuple[dict[str, list[int]], dict[tuple[str, ...], list[_Note]]]:
+    """Rows that run alone, by question; and notes that several questions ask about, longest first, by who asks."""
+    if not may_share:
+        return {name: list(range(len(asked.encoded))) for name, asked in sets.items()}, {}
     found: dict[tuple[int, ...], dict[str, list[int]]] = {}
     for name, asked in sets.items():
         for row, prompt in enumerate(asked.encoded):
             prefix = tuple(prompt.ids[: len(prompt.ids) - prompt.question_tokens])
             found.setdefault(prefix, {}).setdefault(name, []).append(row)
-    return found
+    alone: dict[str, list[int]] = {}
+    shared: dict[tuple[str, ...], list[_Note]] = {}
+    for prefix, rows in found.items():
+        if len(rows) == 1:
+            for name, mine in rows.items():
+                alone.setdefault(name, []).extend(mine)
+        else:
+            shared.setdefault(tuple(rows), []).append(_Note(prefix, rows))
+    for notes in shared.values():
+        notes.sort(key=lambda note: -len(note.prefix))
+    return alone, shared
+
+
+def _score_packs(
+    model: Any, prefixes: list[tuple[int, ...]], asked: list[PromptSet], pad_id: int
+) -> list[NDArray[np.float64]]:
+    """One forward for notes and all their questions, a row: note, padding, question, question, ...
+
+    A question sees its note and itself, and its positions go on from its note's end. What all questions begin with
+    counts as part of the note.
+    """
+    import torch
+
+    from lang1.models.fast import answer_logits
+
+    questions = [prompts.encoded[0].ids[-prompts.encoded[0].question_tokens :] for prompts in asked]
+    head = _common_head(questions)
+    notes = [[*prefix, *questions[0][:head]] for prefix in prefixes]
+    notes_BW = _padded(notes, pad_id, model.device)
+    lengths_B1 = torch.tensor([[len(note)] for note in notes], device=model.device)
+    place_W = torch.arange(notes_BW.shape[1], device=model.device)
+    sizes = [len(question) - head for question in questions]
+    tail_Q = torch.tensor([token for question in questions for token in question[head:]], device=model.device)
+    place_Q = torch.tensor([i for size in sizes for i in range(size)], device=model.device)
+    owner_Q = torch.tensor([number for number, size in enumerate(sizes) for _ in range(size)], device=model.device)
+    ends_R = len(place_W) - 1 + torch.tensor(sizes, device=model.device).cumsum(0)
+    logits_BRV = answer_logits(
+        model,
+        torch.cat([notes_BW, tail_Q.expand(len(notes), -1)], dim=1),
+        torch.cat([place_W.expand(len(notes), -1), lengths_B1 + place_Q], dim=1),
+        _pack_mask(place_W < lengths_B1, owner_Q),
+        ends_R.expand(len(notes), -1),
+    )
+    return [logits_BRV[:, r, prompts.option_ids].double().cpu().numpy() for r, prompts in enumerate(asked)]
+
+
+def _common_head(questions: Sequence[Sequence[int]]) -> int:
+    """Tokens that all questions begin with, short of their last, which is read."""
+    same = [len(set(tokens)) == 1 for tokens in zip(*(question[:-1] for question in questions), strict=False)]
+    return same.index(False) if False in same else len(same)
+
+
+def _pack_mask(real_BW: Any, owner_Q: Any) -> Any:
+    """(B, 1, T, T): what each position of a pack sees. Padding sees itself: seeing nothing would give NaN."""
+    import torch
+
+    owner_T = torch.cat([torch.full_like(owner_Q[:1], -1).expand(real_BW.shape[1]), owner_Q])
+    seen_TT = ((owner_T == -1) | (owner_T == owner_T[:, None])).tril()
+    real_BT = torch.cat([real_BW, torch.ones_like(owner_Q, dtype=torch.bool).expand(len(real_BW), -1)], dim=1)
+    itself_TT = torch.eye(len(owner_T), dtype=torch.bool, device=real_BW.device)
+    return ((seen_TT & real_BT[:, None]) | itself_TT)[:, None]
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -403,7 +403,7 @@ class EvaluateConfig:
     max_rows_elsewhere: int | None = None
     """the same for the splits that are not the headline; null: as max_rows"""
     max_note_tokens: int = 512
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
     """prompt tokens a forward"""
     bootstrap_resamples: int = 1000
     """resamples of patients behind every interval (5.5)"""

@@ -90,7 +90,7 @@ def test_note_length_adds_text_after_the_facts(tmp_path: Path) -> None:
         simulate_hospital(cfg, seed=2, out=tmp_path / name)
         with duckdb.connect(str(tmp_path / name / "warehouse.duckdb"), read_only=True) as connection:
             texts.append(dict(connection.execute(
-                f"SELECT note_id, note_text FROM note WHERE note_title = 'H&P' AND {PLAIN}").fetchall()))  # fmt: skip
+                f"SELECT visit_occurrence_id, note_text FROM note WHERE note_title = 'H&P' AND {PLAIN}").fetchall()))  # fmt: skip
     both = sorted(texts[0].keys() & texts[1].keys())
     assert len(both) > 80
     ratios = [len(texts[1][note].split()) / len(texts[0][note].split()) for note in both]

@@ -150,7 +150,7 @@ def test_a_killed_run_leaves_nothing_and_its_rerun_is_the_same(tmp_path: Path) -
     process = subprocess.Popen([sys.executable, str(script), str(out)], env={**os.environ, "PYTHONHASHSEED": "1"},
                                stderr=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 60
-    while not list(out.glob(".warehouse.duckdb*")) and time.monotonic() < deadline:
+    while not (out / ".scratch" / "warehouse.duckdb").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
     process.send_signal(signal.SIGKILL)

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from lang1 import config, runs
 from lang1.config import SimulateConfig
+from lang1.errors import InputError
 from lang1.simulate.chunk import simulate_chunk
 from lang1.simulate.population import BOROUGHS, HOSPITALS
 from lang1.simulate.rows import PATIENTS, Job
@@ -88,28 +89,41 @@ def _work(cfg: SimulateConfig, seed: int, stage: runs.Stage) -> None:
 
     counts: dict[str, int] = dict.fromkeys(TABLES, 0)
     jobs = jobs_of(cfg, seed)
+    building = stage.scratch() / "warehouse.duckdb"  # DuckDB keeps a log beside its file: here a killed run leaves both
+    for leftover in building.parent.iterdir():
+        leftover.unlink()
     with (
         runs.atomic_path(stage.out / "warehouse.duckdb") as path,
         runs.parquet_writer(stage.out / "truth.parquet", TRUTH_SCHEMA) as truth_file,
     ):
-        connection = duckdb.connect(str(path))
-        connection.execute("SET threads TO 1; SET memory_limit = '192MB'; SET preserve_insertion_order = true")
-        _create_tables(connection, cfg.hospital)
-        for number, chunk in enumerate(iter_chunks(jobs, cfg.workers)):
-            truth_file.write_table(chunk["truth"].cast(TRUTH_SCHEMA))
-            for name in TABLES:
-                rows = chunk[name]
-                if rows.num_rows:
-                    connection.register("rows", rows)
-                    connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM rows")
-                    connection.unregister("rows")
-                    counts[name] += rows.num_rows
-            if (number + 1) % 50 == 0:
-                runs.say(f"simulate: {number + 1} of {len(jobs)} chunks, {counts['note']:,} notes")
-        inpatient = connection.execute("SELECT count(*) FROM visit_occurrence WHERE visit_concept_id = 9201").fetchone()
-        connection.execute("CHECKPOINT")
-        connection.close()
-    stage.count(**counts, inpatient=inpatient[0] if inpatient else 0)
+        try:
+            with duckdb.connect(str(building)) as connection:
+                inpatient = _fill(connection, jobs, cfg, truth_file, counts)
+        except duckdb.IOException as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path}: cannot be written: {reason}; choose another --out or make room") from None
+        building.replace(path)
+    stage.count(**counts, inpatient=inpatient)
+
+
+def _fill(connection: Any, jobs: list[Job], cfg: SimulateConfig, truth_file: Any, counts: dict[str, int]) -> int:
+    """Every chunk into the open database and the truth file; returns the number of inpatient visits."""
+    connection.execute("SET threads TO 1; SET memory_limit = '192MB'; SET preserve_insertion_order = true")
+    _create_tables(connection, cfg.hospital)
+    for number, chunk in enumerate(iter_chunks(jobs, cfg.workers)):
+        truth_file.write_table(chunk["truth"].cast(TRUTH_SCHEMA))
+        for name in TABLES:
+            rows = chunk[name]
+            if rows.num_rows:
+                connection.register("rows", rows)
+                connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM rows")
+                connection.unregister("rows")
+                counts[name] += rows.num_rows
+        if (number + 1) % 50 == 0:
+            runs.say(f"simulate: {number + 1} of {len(jobs)} chunks, {counts['note']:,} notes")
+    inpatient = connection.execute("SELECT count(*) FROM visit_occurrence WHERE visit_concept_id = 9201").fetchone()
+    connection.execute("CHECKPOINT")
+    return int(inpatient[0])
 
 
 def _create_tables(connection: Any, hospital: str) -> None:

@@ -89,8 +89,8 @@ def test_note_length_adds_text_after_the_facts(tmp_path: Path) -> None:
         cfg = SimulateConfig(encounters=150, workers=1, note_length=length)
         simulate_hospital(cfg, seed=2, out=tmp_path / name)
         with duckdb.connect(str(tmp_path / name / "warehouse.duckdb"), read_only=True) as connection:
-            texts.append(dict(connection.execute(
-                f"SELECT visit_occurrence_id, note_text FROM note WHERE note_title = 'H&P' AND {PLAIN}").fetchall()))  # fmt: skip
+            wanted = f"SELECT visit_occurrence_id, note_text FROM note WHERE note_title = 'H&P' AND {PLAIN}"
+            texts.append(dict(connection.execute(wanted).fetchall()))
     both = sorted(texts[0].keys() & texts[1].keys())
     assert len(both) > 80
     ratios = [len(texts[1][note].split()) / len(texts[0][note].split()) for note in both]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -167,8 +168,8 @@ def test_what_the_model_saw_is_flagged_and_counted(inputs: Any, config: Evaluate
     rows = pq.read_table(inputs.tasks / "mortality" / "test.parquet").to_pylist()
     tokens = write_tokens(tmp_path, [rows[0]["text"], "a text of nobody"], [rows[4]["patient_id"], "nobody"])
     finetuned = inputs.models["lang1 finetuned joint"]
-    seen = pq.read_table(tokens / "documents.parquet", columns=["note_hash", "patient_hash"]).slice(1)
-    runs.write_table(finetuned / "seen.parquet", seen)
+    known = {"note_hash": [hash_id(rows[1]["text"])], "patient_hash": [hash_id(rows[8]["patient_id"])]}
+    runs.write_table(finetuned / "seen.parquet", pa.table(known))
     runs.write_json(finetuned / "lang1.json", {"kind": "finetuned", "init": "pretrained"})
     try:
         found = inputs.again(
@@ -181,14 +182,14 @@ def test_what_the_model_saw_is_flagged_and_counted(inputs: Any, config: Evaluate
         (finetuned / "lang1.json").unlink()
     ours = pq.read_table(found.out / "lang1-finetuned-joint/mortality/test.parquet").to_pylist()
     assert [r["row_id"] for r in ours if r["seen_in_pretraining"]] == [rows[0]["row_id"]]
-    assert {r["seen_in_finetuning"] for r in ours} == {False}
+    assert [r["row_id"] for r in ours if r["seen_in_finetuning"]] == [rows[1]["row_id"]]
     for model in ("lang1-zero-shot", "tfidf-logistic"):  # a folder that says nothing of its past, and a baseline
         theirs = pq.read_table(found.out / model / "mortality/test.parquet")
         assert theirs["seen_in_pretraining"].null_count == len(theirs)
     (row,) = of(found.json("metrics.json")["rows"], model="lang1 finetuned joint")
     assert row["rows_of_notes_seen_in_pretraining"] == 1
     assert row["rows_of_patients_seen_in_pretraining"] == 2  # the patient has two rows
-    assert row["rows_of_notes_seen_in_finetuning"] == 0
+    assert (row["rows_of_notes_seen_in_finetuning"], row["rows_of_patients_seen_in_finetuning"]) == (1, 2)
     assert hash_id("nobody") not in str(row)
 
 

@@ -1,0 +1,82 @@
+"""Numbers of one task and split: patients are resampled together, models and truth on the same draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lang1.errors import InputError
+from lang1.remede import measure
+from lang1.remede.ceiling import share_of_achievable
+
+
+def group(n: int = 60, options: int = 2, patients: list[str] | None = None) -> measure.Group:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, options, n)
+    good = rng.dirichlet(np.ones(options), n) + 0.4 * np.eye(options)[labels]
+    return measure.Group(
+        "los" if options > 2 else "mortality",
+        "test",
+        labels,
+        patients or [str(i) for i in range(n)],
+        [str(i) for i in range(n)],
+        {"good": good / good.sum(axis=1, keepdims=True), "blind": np.full((n, options), 1 / options)},
+    )
+
+
+def test_rows_of_one_patient_are_drawn_together() -> None:
+    single, several = group(patients=["only"] * 60), group()
+    assert len(set(measure.resample(single, None, 50, 1)["good"].draws)) == 1
+    assert measure.resample(several, None, 50, 1)["good"].draws.std() > 0.01
+
+
+def test_a_model_that_knows_nothing_is_at_chance_in_every_resample() -> None:
+    for options in (2, 4):
+        found = measure.resample(group(options=options), None, 50, 1)["blind"]
+        assert found.value == 0.5
+        assert set(found.draws) == {0.5}
+
+
+def test_rows_without_a_truth_are_left_out_of_the_ceiling_only() -> None:
+    scores = group()
+    truth_NK = scores.p["good"].copy()
+    truth_NK[:2] = np.nan
+    usable = measure.usable_truth(truth_NK)
+    assert usable is not None
+    found = measure.result_of(scores, "good", measure.resample(scores, usable, 50, 1), usable)
+    assert (found["n"], found["ceiling_n"]) == (60, 58)
+    truth_NK[:4] = np.nan
+    assert measure.usable_truth(truth_NK) is None
+
+
+def test_a_class_without_rows_is_absent_and_in_no_mean() -> None:
+    scores = group(options=4)
+    scores.labels[scores.labels == 3] = 0
+    sampled = measure.resample(scores, None, 50, 1)
+    result, metrics = measure.result_of(scores, "good", sampled, None), measure.metrics_of(scores, "good", sampled)
+    assert (result["classes_present"], result["classes_absent"]) == ([0, 1, 2], [3])
+    assert metrics["per_class"]["3"]["auroc"] is None
+    assert result["value"] == pytest.approx(np.mean([metrics["per_class"][k]["auroc"] for k in "012"]))
+    assert result["ci_low"] < result["value"] < result["ci_high"]
+
+
+def test_one_class_alone_gives_null_and_says_how_many_resamples_had_no_value() -> None:
+    scores = group()
+    scores.labels[:] = 0
+    result = measure.result_of(scores, "good", measure.resample(scores, None, 50, 1), None)
+    assert (result["value"], result["ci_low"], result["undefined_resamples"]) == (None, None, 50)
+
+
+def test_a_ceiling_at_chance_gives_no_share() -> None:
+    assert share_of_achievable(0.6, 0.5) is None
+    assert share_of_achievable(0.6, 0.7) == pytest.approx(0.5)
+
+
+def test_score_files_of_other_rows_are_not_compared() -> None:
+    import pyarrow as pa
+
+    def table(rows: list[str]) -> pa.Table:
+        return pa.table({"row_id": rows, "label": [0, 1], "patient_id": rows, "encounter_id": rows, "p_0": [0.5, 0.5]})
+
+    with pytest.raises(InputError, match="scores of b on los, test: other rows than those of a"):
+        measure.group_scores("los", "test", {"a": table(["1", "2"]), "b": table(["1", "3"])})

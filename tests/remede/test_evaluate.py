@@ -22,7 +22,7 @@ from lang1.corpus.hashes import hash_id
 from lang1.models.load import load_model, load_tokenizer
 from lang1.remede import language_models
 from lang1.remede.rows import open_tasks
-from lang1.remede.scores import slug
+from lang1.remede.scores import slug, what_was_seen
 from lang1.scoring.schema import COMPARISON_FIELDS, RESULT_FIELDS, scores_schema
 from lang1.tasks.prompts import OPTIONS_PER_TASK, question_for, render_question
 
@@ -191,6 +191,26 @@ def test_what_the_model_saw_is_flagged_and_counted(inputs: Any, config: Evaluate
     assert row["rows_of_patients_seen_in_pretraining"] == 2  # the patient has two rows
     assert (row["rows_of_notes_seen_in_finetuning"], row["rows_of_patients_seen_in_finetuning"]) == (1, 2)
     assert hash_id("nobody") not in str(row)
+
+
+def test_a_stranger_that_was_finetuned_here_says_nothing_of_its_pretraining(inputs: Any, tmp_path: Path) -> None:
+    rows = [open_tasks(inputs.tasks).read("mortality", "test")]
+    tokens = write_tokens(tmp_path, [rows[0].strings("text")[0]], ["nobody"])
+    runs.run_stage(tmp_path / "pretrained", "pretrain", {}, 1, {}, lambda stage: None)
+    (tmp_path / "stranger").mkdir()
+    seen = {}
+    for start, init in (("pretrained", "pretrained"), ("stranger", "pretrained"), ("pretrained", "random")):
+        folder = tmp_path / f"finetuned-{start}-{init}"
+        runs.run_stage(
+            folder,
+            "finetune",
+            {},
+            1,
+            {"model": tmp_path / start},
+            lambda stage, init=init: runs.write_json(stage.out / "lang1.json", {"init": init}),
+        )
+        seen[start, init] = what_was_seen(folder, tokens, rows).pretraining.notes
+    assert [len(notes) if notes is not None else None for notes in seen.values()] == [1, None, 0]
 
 
 def test_a_task_without_rows_is_recorded_not_an_error(evaluation: Any) -> None:

@@ -78,7 +78,11 @@ def _origin(folder: Path) -> str | None:
     """here: pretrained by lang1; none: from random weights; None: the folder does not say."""
     facts = folder / "lang1.json"
     if facts.exists():
-        return "none" if runs.read_json(facts).get("init") == "random" else "here"
+        if runs.read_json(facts).get("init") == "random":
+            return "none"
+        inputs = runs.read_manifest(folder)["inputs"] if runs.is_complete(folder) else {}
+        # a folder that no stage of ours wrote was the start: nobody knows what it was pretrained on
+        return None if str(inputs.get("model", "")).startswith("files:") else "here"
     parent = folder.parent
     if runs.is_complete(parent) and runs.read_manifest(parent).get("stage") == "pretrain":
         return "here"

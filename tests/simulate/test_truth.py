@@ -74,7 +74,7 @@ def test_rates_are_the_papers(many_stays: Stays, task: str, wanted: tuple[float,
 
 @pytest.mark.parametrize(
     ("task", "low", "high"),
-    [("readmission", 0.79, 0.83), ("mortality", 0.925, 0.955), ("los", 0.80, 0.835), ("cci", 0.965, 0.995),
+    [("readmission", 0.79, 0.84), ("mortality", 0.925, 0.955), ("los", 0.80, 0.85), ("cci", 0.965, 0.995),
      ("denial", 0.87, 0.90)],
 )  # fmt: skip
 def test_ceilings_leave_room_for_noise(many_stays: Stays, task: str, low: float, high: float) -> None:

@@ -31,12 +31,11 @@ def _columns(*names: str) -> Ints:
     return np.array([FINDING[name] for name in names])
 
 
-_SEVERE = _columns(
-    "shock", "ventilator", "pressors", "obtunded", "arrest", "organs", "mottled", "refractory", "hemorrhage"
+_SEVERE = _columns("shock", "ventilator", "pressors", "coma", "arrest", "organs", "mottled", "hemorrhage", "icu")
+_MILD_COURSE = _columns("tomorrow", "observe")
+_ADULT_ONLY = _columns(
+    "comfort", "dnr", "cachexia", "bedbound", "placement", "delirium", "ulcer", "guardian", "custodial"
 )
-_MILD_COURSE = _columns("tomorrow", "eating", "observe")
-_ADULT_ONLY = _columns("comfort", "dnr", "cachexia", "bedbound", "placement", "delirium", "ulcer", "guardian", "assist",
-                       "custodial", "conservative", "arrest")  # fmt: skip
 _EXCLUSIVE = _columns("tomorrow", "three_day", "five_day", "long_iv")
 TRENDS = (("lactate_trend", 0.18, 0.8), ("creatinine_trend", 0.24, 0.5), ("hemoglobin_trend", 0.22, -0.4))
 """name, share of stays with two values, log-odds of a rise for a unit of acuity"""
@@ -99,7 +98,7 @@ def _draw_labs(acuity: Array, frailty: Array, facts: Facts, rng: np.random.Gener
 
     child = facts["age"] < 12
     renal = facts["conditions"][:, CHARLSON_INDEX["renal"]]
-    low = facts["findings"][:, FINDING["refractory"]]
+    low = facts["findings"][:, FINDING["shock"]]
     facts["sbp"] = np.round((np.where(child, 104, 128) - 9 * acuity + 11 * noise() - 14 * low) / 2) * 2
     facts["hr"] = np.round((np.where(child, 110, 82) + 8 * acuity + 9 * noise()) / 2) * 2
     facts["rr"] = np.round((np.where(child, 24, 17) + 2.2 * acuity + 2 * noise()) / 2) * 2

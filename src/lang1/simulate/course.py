@@ -45,9 +45,7 @@ LEAVING = {finding.name: k for k, finding in enumerate(DISCHARGE)}
 """column of each finding at discharge"""
 _ADULT_LEAVING = np.array([
     LEAVING[name]
-    for name in (
-        "against_advice", "homeless", "alone", "nonadherent", "substance", "facility", "depression", "teach_back",
-    )
+    for name in ("against_advice", "homeless", "nonadherent", "substance")
 ])  # fmt: skip
 
 
@@ -74,8 +72,6 @@ def discharge_facts(facts: Facts, los_days: Ints, rng: np.random.Generator) -> N
     found = draw_findings(DISCHARGE, latents, rng)
     found[np.ix_(facts["age"] < 18, _ADULT_LEAVING)] = False
     found[:, LEAVING["outside_stays"]] |= facts["prior_year"] >= 2
-    for name in ("support", "alone"):
-        found[:, LEAVING[name]] &= ~found[:, LEAVING["homeless"]]
     facts["discharge"] = found
     facts["los_days"] = los_days
     facts["final_hemoglobin"] = np.round(np.clip(facts["hemoglobin"] - 0.3 + 0.6 * rng.standard_normal(n), 5.5, 17), 1)
@@ -154,7 +150,8 @@ def _dispositions(facts: Facts, died: Bools, rng: np.random.Generator) -> Ints:
     hip = np.isin(facts["reason"], reasons_where(name=("stroke", "hip_fracture")))
     place = np.where(hip & (draw > 0.6), 3, place)
     place = np.where(facts["findings"][:, FINDING["comfort"]] & (draw > 0.5), 4, place)
-    place = np.where(found[:, LEAVING["facility"]], 2, place)
+    old = (facts["_frailty"] > 0.9) & (rng.random(len(died)) < 0.5)
+    place = np.where(old & (facts["age"] >= 65), 2, place)
     place = np.where(found[:, LEAVING["against_advice"]], 5, place)
     return np.where(died, 6, place)
 

@@ -39,7 +39,11 @@ def tables_page() -> str:
         ("What the stay will need", COURSE),
         ("What the payer will look at", PAYER_FACTS),
     )
-    parts.append("## Findings at admission\n\nMentions by order alone: " + _pairs(ORDERED) + ".")
+    parts.append(
+        "## Findings at admission\n\nShare of mentions in sentences that only order tells apart: "
+        + _pairs(ORDERED)
+        + "."
+    )
     for title, findings in groups:
         parts.append(f"### {title}\n\n{_findings(findings, ('mortality', 'los', 'denial'))}")
     parts.append(f"## Findings at discharge\n\n{_findings(DISCHARGE, ('readmission',))}")

@@ -10,7 +10,7 @@ from lang1.simulate.styles import Style
 from lang1.simulate.tables import DISCHARGE
 from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, mention, phrase_of, pick, tail
 
-BUDGET = (84.0, 8.0)
+BUDGET = (62.0, 7.0)
 PLACES = ("exam", "plan", "course", "exam", "plan", "course", "social")
 _SECTIONS = tuple(f.section for f in DISCHARGE)
 _DECOY_RATES = tuple(f.decoy_rate for f in DISCHARGE)
@@ -25,11 +25,7 @@ _PLACES = (
     "deceased",
     "other hospital",
 )
-_PRIOR = (
-    ("", "", ""),
-    ("one admission this year", "admitted once this year", "second admission this year"),
-    ("two admissions this year", "admitted twice this year", "several stays this year"),
-)
+_PRIOR = ("one admission this year", "one stay this year")
 
 
 class DischargeChart:
@@ -66,16 +62,15 @@ def write_discharge(
     sections["hpi"].append(f"{person(rng, age, admission.female[i])} admitted for {reason}")
     sections["course"].append(stay)
     found = chart.findings[i]
-    prior = min(admission.prior_year[i], 2)
-    if prior and rng.random() >= OMITTED:
-        sections["hpi"].append(phrase_of(rng, _PRIOR[prior], habit))
+    if admission.prior_year[i] and not found[_FREQUENT] and rng.random() >= OMITTED:
+        sections["hpi"].append(phrase_of(rng, _PRIOR, habit))
     pairs: list[tuple[str, str]] = []
     for f, ways in enumerate(words.discharge):
         draw = rng.random()
         if found[f]:
-            if draw >= OMITTED and not (f == _FREQUENT and prior):
+            if draw >= OMITTED:
                 sections[_SECTIONS[f]].append(mention(rng, ways, True, habit + f))
-        elif draw < _DECOY_RATES[f] and age >= 18 and not (f == _FREQUENT and prior):
+        elif draw < _DECOY_RATES[f] and age >= 18:
             pairs.append((_SECTIONS[f], mention(rng, ways, False, habit + f)))
     budget = round(rng.gauss(*BUDGET))
     problems(

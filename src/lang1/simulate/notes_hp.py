@@ -11,21 +11,28 @@ from random import Random
 from lang1.simulate.course import Stays
 from lang1.simulate.population import BOROUGHS, Patients
 from lang1.simulate.styles import Style
-from lang1.simulate.tables import ACUTE, ADMISSION, CHARLSON, PHRASES, PLAIN
-from lang1.simulate.writing import Words, add_decoys, compose, count_words, fill, mention, phrase_of, pick, tail
+from lang1.simulate.tables import ADMISSION, CHARLSON, PHRASES, PLAIN
+from lang1.simulate.writing import (
+    RELATIVES,
+    Words,
+    add_decoys,
+    compose,
+    count_words,
+    fill,
+    mention,
+    phrase_of,
+    pick,
+    tail,
+)
 
-RELATIVES = ("mother", "father", "brother", "sister", "uncle", "aunt")
 PLACES = ("hpi", "exam", "plan", "exam", "plan", "hpi", "exam", "social")
 """sections that take words that say nothing, as often as they stand here"""
 OMITTED = 0.04
 """probability that a present fact is left out of the note"""
-BUDGET = (86.0, 8.0)
+BUDGET = (64.0, 7.0)
 """words of a note body: mean and standard deviation"""
 CONDITION_DECOY = 2.0
 """rate of negated, remote and relatives' conditions, as a multiple of each condition's prevalence"""
-WARY_SHARE, WARY, UNWARY = 0.25, 3.4, 0.25
-"""some notes list one acute negative after another, whoever the patient is: factors on the rates of acute decoys"""
-_ACUTE = len(ACUTE)
 _SECTIONS = tuple(f.section for f in ADMISSION)
 _DECOY_RATES = tuple(f.decoy_rate for f in ADMISSION)
 _CONDITION_RATES = tuple(0.6 * c.prevalence * (0.15 if c.needs else 1.0) for c in CHARLSON)
@@ -201,13 +208,12 @@ def write_hp(
     sections["hpi"].append(f"{opening} {since}".rstrip())
     found = chart.findings[i]
     pairs: list[tuple[str, str]] = []
-    wary = WARY if rng.random() < WARY_SHARE else UNWARY
     for f, ways in enumerate(words.findings):
         draw = rng.random()
         if found[f]:
             if draw >= OMITTED:
                 sections[_SECTIONS[f]].append(mention(rng, ways, True, habit + f))
-        elif draw < _DECOY_RATES[f] * (wary if f < _ACUTE else 1.0) and age >= 18:
+        elif draw < _DECOY_RATES[f] and age >= 18:
             pairs.append((_SECTIONS[f], mention(rng, ways, False, habit + f)))
     budget = round(rng.gauss(*BUDGET))
     room = budget - count_words(sections) - 28

@@ -19,20 +19,17 @@ NONE: Odds = (0.0, 0.0, 0.0, 0.0)
 class Finding:
     """One chart fact: how often, tied to which latents, moving which outcomes, said how.
 
-    Drawn from a normal copula on the latents. Where it is absent, `decoys` (negations, resolved or remote problems,
-    relatives) say the same words at `decoy_rate`, so that a word alone proves little.
+    Drawn from a normal copula on the latents. Where it is absent, it may still be named at `decoy_rate`, as denied,
+    over, or a relative's (DENIALS), so that a word alone proves little.
     """
 
     name: str
     section: str
+    frame: str
+    """key of DENIALS and FRAMES"""
     rate: float
     said: tuple[str, ...]
-    decoys: tuple[str, ...] = ()
     decoy_rate: float = 0.0
-    core: str = ""
-    """noun for the sentences of FRAMES; empty: never said so"""
-    frame: str = ""
-    """key of FRAMES"""
     acuity: float = 0.0
     frailty: float = 0.0
     social: float = 0.0
@@ -114,6 +111,8 @@ PAYER_FACTS: tuple[Finding, ...] = _rows(_findings["payer"], Finding)
 """what the payer will look at"""
 ADMISSION = ACUTE + COURSE + PAYER_FACTS
 DISCHARGE: tuple[Finding, ...] = _rows(_findings["discharge"], Finding)
+DENIALS: dict[str, tuple[str, ...]] = {key: _frozen(value) for key, value in _findings["denials"].items()}
+"""how a finding is named that is not there"""
 FRAMES: dict[str, tuple[tuple[str, str], ...]] = {key: _frozen(value) for key, value in _findings["frames"].items()}
 """sentences that say a finding is there, or is not, in the same words: only their order tells"""
 ORDERED: dict[str, float] = _findings["ordered"]

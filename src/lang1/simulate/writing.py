@@ -11,6 +11,7 @@ from lang1.simulate.styles import Style
 from lang1.simulate.tables import (
     ADMISSION,
     CHARLSON,
+    DENIALS,
     DISCHARGE,
     FILLERS,
     FRAMES,
@@ -24,6 +25,7 @@ from lang1.simulate.tables import (
 REVIEW: tuple[str, ...] = tuple(PHRASES["review"])
 EXTERNAL_WORDS: dict[str, str] = PHRASES["external_words"]
 """the external hospital says some things in other words"""
+RELATIVES = ("mother", "father", "brother", "sister", "uncle", "aunt")
 RTF_SHARE = 0.06
 HTML_SHARE = 0.06
 DAMAGED_SHARE = 0.01
@@ -37,7 +39,7 @@ class Mentions:
     """How one finding is said to be there, or not."""
 
     said: tuple[str, ...]
-    decoys: tuple[str, ...]
+    denied: tuple[str, ...]
     ordered: float
     """share of mentions by the sentences below, which have the same words either way"""
     there: tuple[str, ...]
@@ -65,11 +67,12 @@ def words_of(hospital: str) -> Words:
         return tuple(" ".join(EXTERNAL_WORDS.get(word, word) for word in _pairs(phrase)) for phrase in phrases)
 
     def mentions(finding: Finding) -> Mentions:
-        frames = FRAMES.get(finding.frame, ())
-        there, absent = (tuple(pair[side].format(finding.core) for pair in frames) for side in (0, 1))
-        return Mentions(
-            said(finding.said), said(finding.decoys), ORDERED.get(finding.frame, 0.0), said(there), said(absent)
+        names = said(finding.said)
+        denied = tuple(form.format(name, relative="{relative}") for form in DENIALS[finding.frame] for name in names)
+        there, absent = (
+            tuple(pair[side].format(name) for pair in FRAMES[finding.frame] for name in names) for side in (0, 1)
         )
+        return Mentions(names, denied, ORDERED[finding.frame], there, absent)
 
     return Words(
         tuple(mentions(f) for f in ADMISSION),
@@ -84,7 +87,9 @@ def mention(rng: Random, of: Mentions, is_there: bool, habit: int) -> str:
     """A phrase that says the finding is there, or that it is not."""
     if rng.random() < of.ordered:
         return phrase_of(rng, of.there if is_there else of.absent, habit)
-    return phrase_of(rng, of.said if is_there else of.decoys, habit)
+    if is_there:
+        return phrase_of(rng, of.said, habit)
+    return pick(rng, of.denied).format(relative=pick(rng, RELATIVES))
 
 
 def _pairs(phrase: str) -> list[str]:

@@ -26,7 +26,7 @@ class Shape:
 
 
 PRESETS: dict[Preset, Shape] = {
-    "tiny": Shape(128, 4, 4, 2, 512, 512, True, "ours, for the demo on two cores (docs/decisions/0003)"),
+    "tiny": Shape(192, 2, 6, 2, 768, 512, True, "ours, for the demo on two cores (docs/decisions/0003)"),
     "100m": Shape(768, 6, 24, 8, 3072, 1024, False, "BEE-spoke-data/smol_llama-101M-GQA"),
     "1b": Shape(2048, 22, 32, 4, 5632, 2048, False, "TinyLlama/TinyLlama-1.1B"),
     "7b": Shape(4096, 32, 32, 32, 11008, 4096, False, "meta-llama/Llama-2-7b"),

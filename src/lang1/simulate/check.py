@@ -1,6 +1,7 @@
 """What can be read from the simulated notes, and how: ceilings, one-word rules, bags of words, length, hour, author.
 
-`python -m lang1.simulate.check FOLDER` prints a table for the folder that `lang1 simulate` wrote. The labels are made
+`python -m lang1.simulate.check FOLDER` prints a table for the folder that `lang1 simulate` wrote; with `--rates`, only
+the shares of the classes, over all rows. The labels are made
 here from the warehouse by the plain rules of reference/field.md section 4, apart from the code of the tasks room, so
 that a fault in either shows. Shares are (AUROC - 0.5) / (ceiling - 0.5), macro one-versus-rest where there are more
 than two classes; a model is fitted on two thirds of the patients and measured on the rest, three times.
@@ -321,13 +322,25 @@ def measure(task: str, rows: Rows, kinds: tuple[str, ...] = ("logistic", "boosti
     )
 
 
+def _print_rates(folder: Path) -> None:
+    """Shares of the classes over all rows of the folder, beside the mean of their true probabilities."""
+    print(f"{'task':12} {'rows':>8}  shares / expected")
+    for task, rows in read_rows(folder).items():
+        shares = np.bincount(rows.labels, minlength=rows.truth.shape[1]) / len(rows.labels)
+        found, expected = (" ".join(f"{x:.5f}" for x in values) for values in (shares, rows.truth.mean(axis=0)))
+        print(f"{task:12} {len(rows.labels):8d}  {found} / {expected}", flush=True)
+
+
 def main(arguments: list[str]) -> None:
     """Print the table."""
-    folder = Path(arguments[0])
-    limit = int(arguments[1]) if len(arguments) > 1 else 20_000
+    folder, *numbers = (argument for argument in arguments if not argument.startswith("--"))
+    if "--rates" in arguments:
+        _print_rates(Path(folder))
+        return
+    limit = int(numbers[0]) if numbers else 20_000
     kinds = ("logistic",) if "--fast" in arguments else ("logistic", "boosting")
     print(f"{'task':12} {'rows':>6} ceiling  word  bag   length hour  author  rates / expected")
-    for task, rows in read_rows(folder, limit).items():
+    for task, rows in read_rows(Path(folder), limit).items():
         r = measure(task, rows, kinds)
         rates, expected = (" ".join(f"{x:.4f}" for x in values) for values in (r.rates, r.expected))
         print(
@@ -338,4 +351,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"check: {error}")

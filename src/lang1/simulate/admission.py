@@ -36,7 +36,7 @@ _MILD_COURSE = _columns("tomorrow", "observe")
 _ADULT_ONLY = _columns(
     "comfort", "dnr", "cachexia", "bedbound", "placement", "delirium", "ulcer", "guardian", "custodial"
 )
-_EXCLUSIVE = _columns("tomorrow", "three_day", "five_day", "long_iv")
+_EXCLUSIVE = _columns("tomorrow", "three_day", "drug_course", "long_iv")
 TRENDS = (("lactate_trend", 0.18, 0.8), ("creatinine_trend", 0.24, 0.5), ("hemoglobin_trend", 0.22, -0.4))
 """name, share of stays with two values, log-odds of a rise for a unit of acuity"""
 

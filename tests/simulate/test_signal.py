@@ -25,8 +25,8 @@ def test_limits_hold_on_20000_rows(tmp_path: Path) -> None:
         assert reading.rows == 20_000
         assert reading.word_share <= WORD_LIMIT, reading
         assert BAG_LEAST <= reading.bag_share <= BAG_LIMIT, reading
-        # An AUROC of no signal strays by about 1 / sqrt(12 x events): 0.014 for the 400 deaths in these rows.
-        chance = 2.5 / math.sqrt(12 * reading.rows * min(rate for rate in reading.rates if rate * reading.rows >= 100))
+        # An AUROC without signal strays by about 1 / sqrt(12 x events), 0.014 with 400 deaths: up to three times that.
+        chance = 3 / math.sqrt(12 * reading.rows * min(rate for rate in reading.rates if rate * reading.rows >= 100))
         for distance in (reading.length, reading.hour, reading.author):
             assert distance <= max(SLIGHT, SLIGHT_SHARE * (reading.ceiling - 0.5), chance), reading
 

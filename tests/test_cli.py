@@ -279,3 +279,10 @@ def test_fault_of_ours_has_a_traceback_and_another_exit_code(tmp_path: Path) -> 
     )
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_the_other_hospital_is_chosen_by_an_option(tmp_path: Path) -> None:
+    out = tmp_path / "away"
+    assert lang1("simulate", "--hospital", "external", "encounters=60", "--out", out).returncode == 0
+    assert json.loads((out / "manifest.json").read_text())["config"]["hospital"] == "external"
+    assert "should be 'main' or 'external'" in refused("simulate", "--hospital", "moon", "--out", tmp_path / "none")

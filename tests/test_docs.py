@@ -79,7 +79,10 @@ def test_yaml_blocks_are_recipes_that_load(page: Path, tmp_path: Path) -> None:
         if isinstance(loaded, dict) and loaded.keys() & sections:
             recipe = tmp_path / "recipe.yaml"
             recipe.write_text(block)
-            load_config(recipe, [], section="report")  # a part of a recipe need not say where records come from
+            config = load_config(recipe, [], section="report")  # a part need not say where records come from
+            assert {name: getattr(config, name) for name in ("name", "seed") if name in loaded} == {
+                name: loaded[name] for name in ("name", "seed") if name in loaded
+            }
 
 
 @by_name

@@ -109,6 +109,9 @@ def run(
 def simulate(
     out: Out,
     arguments: Arguments = None,
+    hospital: Annotated[
+        str | None, typer.Option("--hospital", help="main or external; the recipe's when absent.")
+    ] = None,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -116,7 +119,8 @@ def simulate(
     print_config: PrintConfig = False,
 ) -> None:
     """Write the embedded hospital: an OMOP warehouse in DuckDB and, apart, the truth behind its outcomes."""
-    config = _configure(arguments, "simulate", seed, quiet)
+    named = [] if hospital is None else [f"simulate.hospital={hospital}"]
+    config = _configure([*(arguments or []), *named], "simulate", seed, quiet)
     assert config.simulate is not None  # load_config gives the section its defaults
     if print_config:
         _print_section(config, "simulate")

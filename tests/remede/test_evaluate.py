@@ -286,4 +286,6 @@ def test_a_run_stopped_after_any_file_ends_with_the_same_bytes(
 
 def test_a_finished_evaluation_is_not_made_again(inputs: Any, evaluation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language_models, "load_model", lambda folder: pytest.fail("scored again"))
+    before = {p: p.stat().st_mtime_ns for p in evaluation.out.rglob("*") if p.is_file()}
     inputs.again("scores")
+    assert before and {p: p.stat().st_mtime_ns for p in before} == before

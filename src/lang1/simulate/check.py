@@ -1,16 +1,17 @@
 """What can be read from the simulated notes, and how: ceilings, one-word rules, bags of words, length, hour, author.
 
 `python -m lang1.simulate.check FOLDER` prints a table for the folder that `lang1 simulate` wrote; with `--rates`, only
-the shares of the classes, over all rows. The labels are made
-here from the warehouse by the plain rules of reference/field.md section 4, apart from the code of the tasks room, so
-that a fault in either shows. Shares are (AUROC - 0.5) / (ceiling - 0.5), macro one-versus-rest where there are more
-than two classes; a model is fitted on two thirds of the patients and measured on the rest, three times.
+the shares of the classes, over all rows. The labels are made here from the warehouse by the plain rules of
+reference/field.md section 4, apart from the code of the tasks room, so that a fault in either shows. Shares are
+(AUROC - 0.5) / (ceiling - 0.5), macro one-versus-rest where there are more than two classes; a model is fitted on two
+thirds of the patients and measured on the rest, three times.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class Rows:
     authors: Array
 
 
-def read_rows(folder: Path, limit: int | None = None) -> dict[str, Rows]:
-    """Rows of every task; `limit` keeps the first so many encounters by patient."""
+def read_rows(folder: Path, limit: int | None = None) -> Iterator[tuple[str, Rows]]:
+    """Rows of each task in turn; `limit` keeps the first so many encounters by patient."""
     import duckdb
 
     for name in ("warehouse.duckdb", "truth.parquet"):
@@ -50,13 +51,13 @@ def read_rows(folder: Path, limit: int | None = None) -> dict[str, Rows]:
     connection = duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True)
     try:
         stays = connection.execute(_STAYS).fetchnumpy()
-        rows = {}
-        for task in TASKS:
-            notes = dict(_notes(connection, "discharge summary" if task == "readmission" else "H&P"))
-            labels = _labels(connection, task, stays)
-            truth = _truth(folder, task)
-            rows[task] = _rows(task, stays, labels, truth, notes, limit)
-        return rows
+        notes: dict[int, tuple[Any, ...]] = {}
+        read = ""
+        for task in TASKS:  # one kind of note in memory at a time: readmission's comes first
+            kind = "discharge summary" if task == "readmission" else "H&P"
+            if kind != read:
+                notes, read = dict(_notes(connection, kind)), kind
+            yield task, _rows(task, stays, _labels(connection, task, stays), _truth(folder, task), notes, limit)
     finally:
         connection.close()
 
@@ -325,7 +326,7 @@ def measure(task: str, rows: Rows, kinds: tuple[str, ...] = ("logistic", "boosti
 def _print_rates(folder: Path) -> None:
     """Shares of the classes over all rows of the folder, beside the mean of their true probabilities."""
     print(f"{'task':12} {'rows':>8}  shares / expected")
-    for task, rows in read_rows(folder).items():
+    for task, rows in read_rows(folder):
         shares = np.bincount(rows.labels, minlength=rows.truth.shape[1]) / len(rows.labels)
         found, expected = (" ".join(f"{x:.5f}" for x in values) for values in (shares, rows.truth.mean(axis=0)))
         print(f"{task:12} {len(rows.labels):8d}  {found} / {expected}", flush=True)
@@ -340,7 +341,7 @@ def main(arguments: list[str]) -> None:
     limit = int(numbers[0]) if numbers else 20_000
     kinds = ("logistic",) if "--fast" in arguments else ("logistic", "boosting")
     print(f"{'task':12} {'rows':>6} ceiling  word  bag   length hour  author  rates / expected")
-    for task, rows in read_rows(Path(folder), limit).items():
+    for task, rows in read_rows(Path(folder), limit):
         r = measure(task, rows, kinds)
         rates, expected = (" ".join(f"{x:.4f}" for x in values) for values in (r.rates, r.expected))
         print(

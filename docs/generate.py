@@ -110,7 +110,7 @@ def keys_page() -> str:
     head = "| key | default | type | meaning |\n|---|---|---|---|"
     parts = [
         "# Every key of a recipe",
-        "Made from `src/lang1/config.py` by `docs/generate.py`. [Recipes and overrides](configuration.md) says how "
+        "Made from `src/lang1/config/` by `docs/generate.py`. [Recipes and overrides](configuration.md) says how "
         "they are given; `lang1 config RECIPE` shows them resolved.",
         "## The run",
     ]

@@ -1,0 +1,42 @@
+"""Commands that make task sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from lang1.cli.options import (
+    Arguments,
+    AsJson,
+    Force,
+    Out,
+    PrintConfig,
+    Quiet,
+    Seed,
+    configure,
+    folder,
+    print_section,
+    show,
+)
+
+
+def tasks(
+    records: Annotated[Path, folder("records", "Canonical records from `lang1 extract`.")],
+    corpus: Annotated[Path, folder("corpus", "Cleaned notes from `lang1 clean`.")],
+    out: Out,
+    arguments: Arguments = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Build ReMedE's five tasks: cohorts, labels, splits, attrition (5.2.2)."""
+    config = configure(arguments, "tasks", seed, quiet)
+    if print_config:
+        print_section(config, "tasks")
+        return
+    from lang1.tasks import build_tasks
+
+    manifest = build_tasks(config.tasks, records=records, corpus=corpus, out=out, seed=config.seed, force=force)
+    show(manifest, out, as_json)

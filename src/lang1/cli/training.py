@@ -1,0 +1,77 @@
+"""Commands that make models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lang1 import runs
+from lang1.cli.options import (
+    Arguments,
+    AsJson,
+    Force,
+    Out,
+    PrintConfig,
+    Quiet,
+    Seed,
+    configure,
+    folder,
+    print_section,
+    show,
+)
+
+
+def pretrain(
+    tokens: Annotated[Path, folder("tokens", "Token shards from `lang1 tokenize`.")],
+    out: Out,
+    arguments: Arguments = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Pretrain a Llama-style decoder on a weighted mix of sources (5.3); resumes exactly after a kill."""
+    config = configure(arguments, "pretrain", seed, quiet)
+    if print_config:
+        print_section(config, "pretrain")
+        return
+    from lang1.training import pretrain as pretrain_model
+
+    show(pretrain_model(config.pretrain, tokens=tokens, out=out, seed=config.seed, force=force), out, as_json)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A step-XXXXXXXX folder that `lang1 pretrain` wrote.")],
+    out: Out,
+    quiet: Quiet = False,
+) -> None:
+    """Write a checkpoint as a Hugging Face folder that plain transformers loads."""
+    runs.set_quiet(quiet)
+    from lang1.models import export_checkpoint
+
+    print(export_checkpoint(checkpoint=checkpoint, out=out))
+
+
+def finetune(
+    tasks: Annotated[Path, folder("tasks", "Task rows from `lang1 tasks`.")],
+    model: Annotated[Path, folder("model", "Hugging Face folder to start from.")],
+    out: Out,
+    arguments: Arguments = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Finetune any causal language model on one task or jointly on several (5.4)."""
+    config = configure(arguments, "finetune", seed, quiet)
+    if print_config:
+        print_section(config, "finetune")
+        return
+    from lang1.training import finetune as finetune_model
+
+    manifest = finetune_model(config.finetune, tasks=tasks, model=model, out=out, seed=config.seed, force=force)
+    show(manifest, out, as_json)

@@ -1,0 +1,35 @@
+"""The typed run configuration: frozen dataclasses, YAML recipes that name only what they change, dotted overrides.
+
+One dataclass a stage, in the order in which the data flow; units stand in the line under each field. pydantic
+validates (docs/decisions/0001-configuration.md): every error at once, each with the nearest known key.
+"""
+
+from lang1.config.benchmark import Baseline, EvaluateConfig, ReportConfig
+from lang1.config.checks import TASK_IDS, TaskId
+from lang1.config.data import CleanConfig, ExtractConfig, SimulateConfig, TokenizeConfig
+from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
+from lang1.config.tasks import TasksConfig, Window, WindowsConfig
+from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig
+
+__all__ = [
+    "TASK_IDS",
+    "Baseline",
+    "CleanConfig",
+    "EvaluateConfig",
+    "ExtractConfig",
+    "FinetuneConfig",
+    "OptimizerConfig",
+    "Preset",
+    "PretrainConfig",
+    "ReportConfig",
+    "RunConfig",
+    "SimulateConfig",
+    "TaskId",
+    "TasksConfig",
+    "TokenizeConfig",
+    "Window",
+    "WindowsConfig",
+    "dump",
+    "dump_yaml",
+    "load_config",
+]

@@ -1,0 +1,120 @@
+"""From a hospital to tokens: simulate, extract, clean, tokenize."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from lang1.config.checks import STRICT, require
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """The embedded hospital (docs/simulated-hospital.md)."""
+
+    hospital: Literal["main", "external"] = "main"
+    """which hospital: case mix, codes and style differ in `external`"""
+    encounters: int = 30_000
+    """inpatient encounters to write, about"""
+    note_length: float = 1.0
+    """factor on the length of note bodies; 1 keeps the median note at 150 tokens or fewer"""
+    workers: int = 0
+    """processes; 0 is one a core. The bytes of the notes do not depend on it"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no hospital."""
+        require(
+            (self.encounters >= 1, "encounters", "at least 1"),
+            (0.2 <= self.note_length <= 50, "note_length", "between 0.2 and 50"),
+        )
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """From a warehouse to canonical records."""
+
+    source: Literal["omop", "sql"] = "omop"
+    """`omop`: an OMOP CDM 5.4 DuckDB file; `sql`: CSV or Parquet files through the SQL files that `sql_dir` holds"""
+    path: str | None = None
+    """the warehouse file, or the file or folder that the SQL reads; null: the simulated hospital of this run"""
+    sql_dir: str | None = None
+    """folder with one <table>.sql a canonical table; null: the source's own files"""
+    exclude_patients: str | None = None
+    """text file, one patient_id a line (opt-outs, staff, legal holds): left out here and counted"""
+
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class CleanConfig:
+    """Section 5.1 of the paper, on Dask."""
+
+    min_words: int = 10
+    """notes with fewer words are rejected (5.1)"""
+    partition_rows: int = 20_000
+    """notes a Dask partition; the output's bytes do not depend on it"""
+    workers: int = 0
+    """local Dask worker processes; 0 is one a core, 1 cleans in the command's own process"""
+    scheduler: str | None = None
+    """address of a running Dask scheduler (tcp://...); null starts a local cluster"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """A partition holds at least a note."""
+        require(
+            (self.min_words >= 0, "min_words", "0 or more"),
+            (self.partition_rows >= 1, "partition_rows", "at least 1"),
+            (self.workers >= 0, "workers", "0 or more"),
+        )
+
+
+@dataclass(frozen=True)
+class TokenizeConfig:
+    """A corpus version as token shards."""
+
+    vocab_size: int = 32_000
+    """entries of the tokenizer trained on the corpus; ignored when `tokenizer` names one"""
+    tokenizer: str | None = None
+    """a tokenizer.json, a Llama-2 tokenizer.model, or a Hugging Face folder; null trains one"""
+    train_documents: int = 200_000
+    """documents that the tokenizer is trained on, at most, drawn by hash"""
+    question_words: bool = True
+    """the words of ReMedE's questions take part in training the tokenizer, so that prompts stay short"""
+    start: date | None = None
+    """first signed date of the corpus version; null: no bound"""
+    end: date = date(2024, 1, 1)
+    """the corpus ends before this date by signed time: the temporal_2 window must stay unseen"""
+    categories: tuple[Literal["hospital", "pathology", "radiology"], ...] = (
+        "hospital",
+        "pathology",
+        "radiology",
+    )
+    """note categories of the corpus version (NYU Notes+ has all three, 5.2.1)"""
+    author_roles: tuple[str, ...] | None = None
+    """author roles kept; null keeps all"""
+    leave_out_folds: tuple[Literal["val", "test"], ...] = ()
+    """patients of these folds stay out of the corpus: for records without dates, where no window keeps them unseen"""
+    validation_fraction: float = 0.001
+    """share of patients, and of web documents, held out for validation (5.3: 0.1 %)"""
+    web: str | None = None
+    """file or folder of web text (JSONL, JSONL.zst, Parquet, plain text; SlimPajama's layout); null: clinical only"""
+    web_required: bool = True
+    """false: a web path that is not there gives a clinical-only mix, and the report says so"""
+    shard_tokens: int = 100_000_000
+    """tokens a shard file, at most"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Bounds that would make an unusable tokenizer or split."""
+        require(
+            (self.vocab_size >= 300, "vocab_size", "at least 300 (256 bytes and the special tokens)"),
+            (0 < self.validation_fraction < 0.5, "validation_fraction", "between 0 and 0.5"),
+            (self.train_documents >= 1, "train_documents", "at least 1"),
+            (self.shard_tokens >= 1, "shard_tokens", "at least 1"),
+            (self.start is None or self.start < self.end, "start", "before end"),
+        )

@@ -1,0 +1,206 @@
+"""A recipe, then dotted overrides, then validation: every fault at once, each with the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from lang1.config.benchmark import EvaluateConfig, ReportConfig
+from lang1.config.checks import STRICT, require
+from lang1.config.data import CleanConfig, ExtractConfig, SimulateConfig, TokenizeConfig
+from lang1.config.tasks import TasksConfig
+from lang1.config.training import FinetuneConfig, PretrainConfig
+from lang1.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run: one recipe. Stages that a recipe does not mention take their defaults."""
+
+    name: str = "run"
+    """the run's folder is runs/<name>"""
+    seed: int = 3407
+    """fixes simulation, data order, initial weights, splits and resampling (5.3)"""
+    simulate: SimulateConfig | None = None
+    """null: the records come from extract.path"""
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    tokenize: TokenizeConfig = field(default_factory=TokenizeConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    random_twin: bool = True
+    """also finetune the same architecture from random initial weights"""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    file_mode: str = "0640"
+    """octal mode of every file written; never world-readable unless you say so"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Names and modes that the file system can take."""
+        require(
+            (self.seed >= 0, "seed", "0 or more"),
+            (bool(self.name) and "/" not in self.name and not self.name.startswith("."), "name", "a plain folder name"),
+            (
+                self.simulate is not None or self.extract.path is not None,
+                "extract.path",
+                "given when there is no simulate section: where are the records to come from?",
+            ),
+        )
+
+
+def load_config(recipe: Path | None, overrides: list[str], section: str | None = None) -> RunConfig:
+    """Read a recipe, apply `a.b=value` overrides, validate.
+
+    `section` names the stage of a single-stage command: an override whose first key is not one of RunConfig's is
+    then read within that stage. Raises ConfigError with every fault at once, each with the nearest known key.
+    """
+    raw = _read_recipe(recipe) if recipe is not None else {}
+    problems: list[str] = []
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            problems.append(f"{text}: an override is written key=value, such as pretrain.steps=100")
+            continue
+        path = key.split(".")
+        if section is not None and path[0] not in {f.name for f in fields(RunConfig)}:
+            path = [section, *path]
+        _set(raw, path, _scalar(value), problems)
+    if section == "simulate":
+        raw.setdefault("simulate", {})
+    elif section is not None and section != "extract" and raw.get("simulate") is None:
+        # a single stage reads the folders it is given; where records came from is not its business
+        raw.setdefault("extract", {}).setdefault("path", "")
+    try:
+        config = TypeAdapter(RunConfig).validate_python(_over_defaults(RunConfig(extract=ExtractConfig(path="")), raw))
+    except ValidationError as error:
+        problems += [line for e in error.errors() for line in _explain(e)]
+        config = None
+    if problems or config is None:
+        where = f"{recipe}: " if recipe is not None else ""
+        raise ConfigError(where + "; ".join(dict.fromkeys(problems)))
+    return config
+
+
+def dump(config: Any) -> dict[str, Any]:
+    """A dataclass of this module as plain JSON values."""
+    result: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return result
+
+
+def dump_yaml(config: Any) -> str:
+    """The whole resolved configuration, as `--print-config` shows it."""
+    return yaml.safe_dump(dump(config), sort_keys=False, default_flow_style=False)
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe; recipes/ holds the ones that come with lang1") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a text file ({error.__class__.__name__})") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
+        raise ConfigError(
+            f"{path}: line {line}: not a valid recipe ({getattr(error, 'problem', None) or 'syntax error'})"
+        ) from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of sections, found {type(loaded).__name__}")
+    return loaded
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML whose keys are words that stand once in their section: PyYAML itself lets the last of two win, unsaid."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; a repeated key and a key that is no word are refused with their line."""
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            problem = "not a word" if not isinstance(key, str) else "given twice" if key in seen else None
+            if problem is not None:
+                raise yaml.MarkedYAMLError(problem=f"key {key}: {problem}", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _scalar(text: str) -> Any:
+    """An override's value as YAML; 3e-4 and 1e3 are numbers here, though YAML 1.1 reads them as text."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, dict) and not text.lstrip().startswith("{"):
+        return text  # a title with a colon in it
+    if isinstance(value, str) and value == text:  # one in quotes stays text
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        return int(number) if number.is_integer() and "." not in value else number
+    return value
+
+
+def _set(raw: dict[str, Any], path: list[str], value: Any, problems: list[str]) -> None:
+    node = raw
+    for key in path[:-1]:
+        if node.get(key) is None:
+            node[key] = {}
+        if not isinstance(node[key], dict):
+            problems.append(f"{'.'.join(path)}: {key} is a value, not a section")
+            return
+        node = node[key]
+    node[path[-1]] = value
+
+
+def _over_defaults(default: Any, raw: Any) -> Any:
+    """A section that names one key keeps its section's own defaults for the others (finetuning's AdamW is not
+    pretraining's)."""
+    if is_dataclass(default) and raw is None:
+        return default  # a section whose keys are all commented out
+    if not (is_dataclass(default) and isinstance(raw, dict)):
+        return raw
+    values = {f.name: getattr(default, f.name) for f in fields(default)} if not isinstance(default, RunConfig) else {}
+    merged = {key: _over_defaults(getattr(default, key, None), value) for key, value in raw.items()}
+    return values | merged
+
+
+def _explain(error: Any) -> list[str]:
+    where = [str(part) for part in error["loc"]]
+    # a union (SimulateConfig | None) puts the class's name into the path; the user never wrote it
+    path = [part for part in where if not part.endswith("Config") and "[" not in part]
+    name = ".".join(path)
+    if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        known = _known_keys()
+        parent = ".".join(path[:-1])
+        siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
+        near = [siblings[k] for k in difflib.get_close_matches(path[-1], siblings, 1)]
+        near = near or difflib.get_close_matches(name, known, 1, 0.8)
+        hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(siblings)
+        return [f"{name}: unknown key; {hint}"]
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] == "value_error":
+        return [f"{name}.{line}" if name else line for line in message.split("\n")]
+    quotes = "; write it in quotes" if error["type"] == "string_type" else ""
+    return [f"{name}: {message} (found {type(error.get('input')).__name__}){quotes}"]
+
+
+def _known_keys(cls: type = RunConfig, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    hints = get_type_hints(cls)
+    for f in fields(cls):
+        keys.append(prefix + f.name)
+        for candidate in (hints[f.name], *get_args(hints[f.name])):
+            if isinstance(candidate, type) and is_dataclass(candidate):
+                keys += _known_keys(candidate, f"{prefix}{f.name}.")
+    return keys

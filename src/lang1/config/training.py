@@ -1,0 +1,158 @@
+"""Pretraining and finetuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    lr: float = 4e-4
+    """peak learning rate; the paper gives none, 4e-4 is TinyLlama's"""
+    min_lr: float = 4e-5
+    """where the cosine ends (5.3)"""
+    warmup_steps: int = 2000
+    """linear warm-up, optimizer steps (5.3)"""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip: float | None = 1.0
+    """gradient norm is clipped to this; null: no clipping"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Signs that would train nothing."""
+        require(
+            (self.lr > 0, "lr", "above 0"),
+            (0 <= self.min_lr <= self.lr, "min_lr", "between 0 and lr"),
+            (self.warmup_steps >= 0, "warmup_steps", "0 or more"),
+        )
+
+
+Preset = Literal["tiny", "100m", "1b", "7b"]
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Next-token pretraining on a weighted mix of sources (5.3)."""
+
+    preset: Preset = "tiny"
+    """shape of the model: tiny (the demo), 100m smol_llama-101M-GQA, 1b TinyLlama-1.1B, 7b Llama-2-7B"""
+    context_length: int | None = None
+    """positions a sequence; null: the preset's"""
+    mix: dict[str, float] = field(default_factory=lambda: {"clinical": 0.5, "web": 0.5})
+    """weight a source of tokens; a source that the tokens folder lacks is dropped and the rest rescaled (logged)"""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    steps: int = 150_000
+    """optimizer steps"""
+    global_batch: int = 1024
+    """sequences an optimizer step, all ranks"""
+    micro_batch: int = 8
+    """sequences a forward"""
+    val_every: int = 1000
+    """steps between validation losses"""
+    val_batches: int = 16
+    """micro-batches a source in a validation"""
+    checkpoint_every: int = 1000
+    """steps between resumable checkpoints"""
+    keep_checkpoints: int = 3
+    """newest checkpoints kept"""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
+    threads: int = 0
+    """CPU threads of torch; 0: one a core"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """The global batch is a whole number of micro-batches."""
+        require(
+            (self.steps >= 1, "steps", "at least 1"),
+            (
+                self.micro_batch >= 1 and self.global_batch % self.micro_batch == 0,
+                "micro_batch",
+                f"a divisor of global_batch ({self.global_batch})",
+            ),
+            (
+                bool(self.mix) and all(w >= 0 for w in self.mix.values()) and sum(self.mix.values()) > 0,
+                "mix",
+                "weights of 0 or more with a sum above 0",
+            ),
+        )
+
+    @property
+    def grad_accum_steps(self) -> int:
+        """Micro-batches an optimizer step on one rank."""
+        return self.global_batch // self.micro_batch
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Multiple-choice finetuning (5.4)."""
+
+    tasks: tuple[TaskId, ...] = TASK_IDS
+    """one task, or several for joint finetuning with an even mix a batch"""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """random: the same architecture from fresh weights, the twin that shows what pretraining gave"""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            lr=1e-4,
+            min_lr=0.0,
+            warmup_steps=0,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-5,
+            weight_decay=0.02,
+            clip=None,
+        )
+    )
+    batch_size: int = 64
+    """rows an optimizer step, all tasks together; the paper gives none"""
+    max_steps_per_task: int = 5120
+    """optimizer steps, times the number of tasks when joint (5.4)"""
+    val_every: int = 100
+    """steps between validations"""
+    val_rows: int = 2000
+    """validation rows a task, drawn by hash; early stop reads them"""
+    patience_steps: int = 300
+    """stop when validation micro-AUROC has not risen for so many steps (5.4)"""
+    balance: Literal["none", "sqrt", "even"] = "none"
+    """how training rows are drawn within a task: none, as they come (the paper); sqrt or even, rare classes more
+    often, with the option logits corrected for it in the loss so that probabilities stay those of the cohort"""
+    share_notes: bool = True
+    """tasks that ask about the same note read it together: the same answers for fewer tokens"""
+    batch_tokens: int = 8192
+    """prompt tokens a forward, padding included"""
+    max_note_tokens: int = 512
+    """the note's head is kept to so many tokens, the question never cut (5.4, docs/paper-to-code.md)"""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
+    threads: int = 0
+    """CPU threads of torch; 0: one a core"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Sizes that a training loop can walk."""
+        require(
+            (bool(self.tasks), "tasks", "at least one task"),
+            *(
+                (getattr(self, name) >= 1, name, "at least 1")
+                for name in (
+                    "batch_size",
+                    "max_steps_per_task",
+                    "val_every",
+                    "val_rows",
+                    "patience_steps",
+                    "max_note_tokens",
+                )
+            ),
+            (self.threads >= 0, "threads", "0 or more"),
+        )

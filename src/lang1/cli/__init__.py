@@ -41,6 +41,7 @@ for _command in (
     training.pretrain,
     training.export,
     tasks.tasks,
+    tasks.statistics,
     training.finetune,
     benchmark.evaluate,
     benchmark.report,

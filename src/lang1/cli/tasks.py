@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from lang1 import runs
 from lang1.cli.options import (
     Arguments,
     AsJson,
@@ -40,3 +41,18 @@ def tasks(
 
     manifest = build_tasks(config.tasks, records=records, corpus=corpus, out=out, seed=config.seed, force=force)
     show(manifest, out, as_json)
+
+
+def statistics(
+    tasks: Annotated[Path, folder("tasks", "Task rows from `lang1 tasks`.")],
+    out: Out,
+    tokens: Annotated[Path | None, folder("tokens", "Token shards: the pretraining notes in Figure A1.")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+) -> None:
+    """Write Tables B1-B7 and Figures A1 and F6 of the task sets, the paper's values beside ours."""
+    runs.set_quiet(quiet)
+    from lang1.tasks import write_statistics
+
+    show(write_statistics(tasks=tasks, tokens=tokens, out=out, force=force), out, as_json)

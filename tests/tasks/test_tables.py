@@ -1,0 +1,130 @@
+"""Tables B1-B7 and Figures A1 and F6: the counts are those of the rows, the paper's values those of its Appendix B."""
+
+from __future__ import annotations
+
+import csv
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import binomtest
+
+from lang1 import runs
+from lang1.errors import InputError
+from lang1.tasks import write_statistics
+from lang1.tasks.schema import SPLITS
+from lang1.tasks.tables import LABEL_TABLES, read_published, wilson
+
+QUESTIONS = {
+    "mortality": ["no", "yes"],
+    "los": ["0 to 2 days", "3 days", "4 to 5 days", "more than 5 days"],
+    "icu": ["no", "yes"],
+}
+# encounter, patient, split, died, days' class, words
+STAYS = [
+    ("e1", "p1", "train", 0, 0, 3),
+    ("e2", "p1", "train", 0, 3, 4),
+    ("e3", "p2", "train", 1, 3, 5),
+    ("e4", "p3", "test", 1, 0, 1),
+    ("e5", "p1", "temporal_2", 0, 1, 2),
+]
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    folder = tmp_path / "tasks"
+    for task in QUESTIONS:
+        (folder / task).mkdir(parents=True)
+        for split in SPLITS:
+            here = [stay for stay in STAYS if stay[2] == split]
+            table = pa.table(
+                {
+                    "split": pa.array([split] * len(here), pa.string()),
+                    "label": pa.array([stay[4] if task == "los" else stay[3] for stay in here], pa.int32()),
+                    "patient_id": pa.array([stay[1] for stay in here], pa.string()),
+                    "encounter_id": pa.array([stay[0] for stay in here], pa.string()),
+                    "note_id": pa.array([f"n{stay[0]}" for stay in here], pa.string()),
+                    "prediction_time": pa.array([datetime(2020, 1, 2)] * len(here), pa.timestamp("us")),
+                    "text": pa.array([" ".join(["word"] * stay[5]) for stay in here], pa.large_string()),
+                }
+            )
+            pq.write_table(table, folder / task / f"{split}.parquet")
+    runs.write_json(folder / "questions.json", {task: {"options": options} for task, options in QUESTIONS.items()})
+    return folder
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as source:
+        return list(csv.DictReader(source))
+
+
+def test_notes_patients_and_words_are_counted_by_split_with_patients_once_in_the_total(tasks: Path) -> None:
+    out = tasks.parent / "out"
+    write_statistics(tasks=tasks, out=out)
+    notes = {(row["task"], row["split"]): int(row["notes"]) for row in read(out / "B1.csv")}
+    patients = {(row["task"], row["split"]): int(row["patients"]) for row in read(out / "B2.csv")}
+    assert (notes["los", "train"], notes["los", "val"], notes["los", "total"]) == (3, 0, 5)
+    assert (patients["los", "train"], patients["los", "temporal_2"], patients["los", "total"]) == (2, 1, 3)
+    words = {row["split"]: int(row["words"]) for row in read(out / "A1.csv") if row["task"] == "los"}
+    assert (words["train"], words["test"], words["val"]) == (12, 1, 0)
+
+
+def test_share_of_each_label_stands_beside_the_papers(tasks: Path) -> None:
+    out = tasks.parent / "out"
+    write_statistics(tasks=tasks, out=out)
+    train = [row for row in read(out / "B4.csv") if row["split"] == "train"]
+    assert [(row["rows"], row["n"]) for row in train] == [("2", "3"), ("1", "3")]
+    assert train[1]["share"] == "0.333333"
+    assert train[1]["paper_share"] == "0.018839"
+    assert [row["paper_share"] for row in read(out / "labels-icu.csv")] == [""] * 12  # a task of one's own
+    page = (out / "statistics.md").read_text()
+    assert "0.3333 (0.0188)" in page
+    assert "| los | 3 (334,515) |" in page
+
+
+def test_conditional_shares_condition_on_what_they_say(tasks: Path) -> None:
+    out = tasks.parent / "out"
+    write_statistics(tasks=tasks, out=out)
+    shares = {
+        (row["figure"], row["given"], row["outcome"]): (row["rows"], row["n"])
+        for row in read(out / "F6.csv")
+        if row["split"] == "total"
+    }
+    assert shares["F6a", "died", "more than 5 days"] == ("1", "2")
+    assert shares["F6a", "survived", "more than 5 days"] == ("1", "3")
+    assert shares["F6b", "more than 5 days", "died"] == ("1", "2")
+    assert shares["F6b", "4 to 5 days", "died"] == ("0", "0")
+
+
+def test_figures_are_drawn_and_the_same_rows_give_the_same_bytes(tasks: Path) -> None:
+    first, second = tasks.parent / "first", tasks.parent / "second"
+    manifest = write_statistics(tasks=tasks, out=first)
+    assert {"A1.svg", "F6a.svg", "F6b.svg"} <= set(manifest["files"])
+    assert manifest["files"] == write_statistics(tasks=tasks, out=second)["files"]
+
+
+def test_published_values_add_up_as_the_paper_prints_them() -> None:
+    published = read_published()
+    for task, table in LABEL_TABLES.items():
+        assert sum(published["B1", task, split, ""] for split in SPLITS) == published["B1", task, "total", ""]
+        for split in SPLITS:
+            labels = [value for (name, _, at, _), value in published.items() if name == table and at == split]
+            assert len(labels) in (2, 4, 5)
+            assert sum(labels) == pytest.approx(1, abs=3e-6)
+
+
+@pytest.mark.parametrize(("rows", "n"), [(0, 7), (3, 10), (10, 10), (78, 3863)])
+def test_interval_is_wilsons(rows: int, n: int) -> None:
+    expected = binomtest(rows, n).proportion_ci(method="wilson")
+    assert wilson(rows, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_folder_without_task_rows_and_rows_without_a_column_are_one_line(tasks: Path) -> None:
+    with pytest.raises(InputError, match="nothing-here: not found"):
+        write_statistics(tasks=tasks.parent / "nothing-here", out=tasks.parent / "a")
+    broken = tasks / "los" / "train.parquet"
+    pq.write_table(pq.read_table(broken).drop_columns(["label"]), broken)
+    with pytest.raises(InputError, match=r"los.*column"):
+        write_statistics(tasks=tasks, out=tasks.parent / "b")

@@ -1,7 +1,7 @@
 """`make bench`: run every script of this folder, or the named ones, each in a fresh process.
 
-A script prints what it likes and ends with one line of JSON. The lines of all scripts come out together on stdout,
-each with the script's name and the seconds that it took; the rest goes to stderr as it is printed.
+A script prints what it likes and ends with one line of JSON a case, the hardest case last. The lines of all scripts
+come out together on stdout, each with the script's name and the seconds that it took; the rest goes to stderr.
 """
 
 from __future__ import annotations
@@ -23,37 +23,43 @@ def scripts(names: list[str]) -> list[Path]:
     return [known[name] for name in names] if names else list(known.values())
 
 
-def result_of(script: Path) -> dict[str, object] | None:
-    """The JSON of the script's last line; null when it failed or printed none."""
+def results_of(script: Path) -> list[dict[str, object]]:
+    """The JSON of the script's last lines; empty when it failed or its last line is none."""
     print(f"== {script.stem}", file=sys.stderr, flush=True)
-    last = ""
+    results: list[dict[str, object]] = []
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=FOLDER.parent) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", file=sys.stderr, flush=True)
-            last = line if line.strip() else last
+            if line.strip():
+                case = read_case(line)
+                results = [] if case is None else [*results, case]
     if process.returncode != 0:
         print(f"{script.name}: ended with exit code {process.returncode}", file=sys.stderr)
-        return None
-    try:
-        result = json.loads(last)
-    except ValueError:
-        result = None
-    if not isinstance(result, dict):
+        return []
+    if not results:
         print(f"{script.name}: its last line is not a JSON object", file=sys.stderr)
+    return results
+
+
+def read_case(line: str) -> dict[str, object] | None:
+    """A line that is a JSON object."""
+    try:
+        value = json.loads(line)
+    except ValueError:
         return None
-    return result
+    return value if isinstance(value, dict) else None
 
 
 def main() -> int:
     failed = 0
     for script in scripts(sys.argv[1:]):
         started = time.monotonic()
-        result = result_of(script)
-        failed += result is None
-        if result is not None:
-            result = {"script": script.stem, **result, "wall_s": round(time.monotonic() - started, 1)}
-            print(json.dumps(result), flush=True)
+        results = results_of(script)
+        failed += not results
+        wall = round(time.monotonic() - started, 1)
+        for result in results:
+            print(json.dumps({"script": script.stem, **result, "wall_s": wall}), flush=True)
     return 1 if failed else 0
 
 

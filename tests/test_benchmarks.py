@@ -33,6 +33,12 @@ def test_last_line_of_every_script_is_passed_on_in_order(tmp_path: Path) -> None
     assert done.stderr.count("warming up") == 2
 
 
+def test_lines_of_all_cases_at_the_end_are_passed_on_and_no_line_before_them(tmp_path: Path) -> None:
+    cases = "\\n".join(json.dumps({"ratio": ratio}).replace('"', '\\"') for ratio in (1, 2))
+    done = bench(tmp_path, {"a": f"{GOOD}print('warm')\nprint(\"{cases}\")\n"})
+    assert [json.loads(line)["ratio"] for line in done.stdout.splitlines()] == [1, 2]
+
+
 def test_named_script_runs_alone(tmp_path: Path) -> None:
     done = bench(tmp_path, {"a": GOOD, "b": "raise SystemExit(7)"}, "a")
     assert done.returncode == 0

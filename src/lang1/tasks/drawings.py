@@ -35,7 +35,7 @@ def draw_timeline(counted: Counted, out: Path) -> list[Path]:
         axes.set_ylim(len(tasks) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("discharge" if counted.windows else "prediction time")
+        axes.set_xlabel("day of discharge; of notes, of signing" if counted.windows else "prediction time")
         names = {**{name: name for name in COLOURS}, "train": "train, val, test"}
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))

@@ -133,13 +133,19 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def parquet_writer(path: Path, schema: pa.Schema, mode: int | None = None) -> Iterator[pq.ParquetWriter]:
-    """A Parquet writer whose file appears whole when the block ends. Same tables in the same order, same bytes."""
+def parquet_writer(
+    path: Path, schema: pa.Schema, mode: int | None = None, fleeting: bool = False
+) -> Iterator[pq.ParquetWriter]:
+    """A Parquet writer whose file appears whole when the block ends. Same tables in the same order, same bytes.
+
+    `fleeting`: read once and deleted, so written for speed and not for size.
+    """
     import pyarrow.parquet as pq
 
+    how = {"compression": "lz4", "use_dictionary": False, "write_statistics": False} if fleeting else {}
     with (
         atomic_path(path, mode) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, schema, **{"compression": "zstd", **how}) as writer,
     ):
         yield writer
 

@@ -314,7 +314,7 @@ class _Crew:
     def _write(self, job: Job, reader: Reader) -> int:
         schema, batches = reader.read(self._plan.tables[job.table].sql(job.n))
         rows = 0
-        with runs.parquet_writer(job.file, schema, 0o600) as writer:
+        with runs.parquet_writer(job.file, schema, 0o600, fleeting=True) as writer:
             for batch in batches:
                 if self._stop.is_set():
                     raise _Stop

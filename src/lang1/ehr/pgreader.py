@@ -93,6 +93,7 @@ class AdbcReader:
         self.kinds: dict[str, list[str]] = {}
         self._other, self._declined = other, declined
         self._second: PsycopgReader | None = None
+        self._cursor: Any = None
         self._connection = dbapi.connect(conninfo, autocommit=True)
         try:
             with self._connection.cursor() as cursor:
@@ -109,18 +110,18 @@ class AdbcReader:
 
         if sql in self._declined:
             return self._through_psycopg(sql)
-        cursor = self._connection.cursor()
+        self._close_cursor()
+        self._cursor = self._connection.cursor()
         try:
-            cursor.execute(sql)
-            reader = cursor.fetch_record_batch()
+            self._cursor.execute(sql)
+            reader = self._cursor.fetch_record_batch()
         except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
-            cursor.close()
             fault = fault_of(error)
             if fault.lost:
                 raise fault from None
             self._declined.add(sql)
             return self._through_psycopg(sql)
-        return reader.schema, self._batches(sql, cursor, reader)
+        return reader.schema, self._batches(sql, reader)
 
     def _through_psycopg(self, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         import psycopg
@@ -132,7 +133,7 @@ class AdbcReader:
                 raise fault_of(error, connecting=True) from None
         return self._second.read(sql)
 
-    def _batches(self, sql: str, cursor: Any, reader: Any) -> Iterator[pa.RecordBatch]:
+    def _batches(self, sql: str, reader: Any) -> Iterator[pa.RecordBatch]:
         import adbc_driver_manager
         import pyarrow as pa
 
@@ -150,9 +151,14 @@ class AdbcReader:
                 self._declined.add(sql)
                 fault = Fault("adbc stopped within the rows; psycopg reads them again", lost=True)
             raise fault from None
-        finally:
+
+    def _close_cursor(self) -> None:
+        import adbc_driver_manager
+
+        if self._cursor is not None:
             with contextlib.suppress(adbc_driver_manager.Error, OSError):
-                cursor.close()
+                self._cursor.close()
+            self._cursor = None
 
     def close(self) -> None:
         """Never raises."""
@@ -160,6 +166,7 @@ class AdbcReader:
 
         if self._second is not None:
             self._second.close()
+        self._close_cursor()
         with contextlib.suppress(adbc_driver_manager.Error, OSError):
             self._connection.close()
 

@@ -362,7 +362,8 @@ def _read_as(name: str, oid: int, table: str) -> str:
     column = f"q.{quoted(name)}"
     if oid in AS_THEY_ARE:
         return column
-    kind = "double precision" if oid == NUMERIC and table in FEATURES else "text"
+    number = oid == NUMERIC and table in FEATURES and name != "encounter_id"
+    kind = "double precision" if number else "text"
     return f"CAST({column} AS {kind}) AS {quoted(name)}"
 
 

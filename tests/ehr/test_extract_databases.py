@@ -1,10 +1,12 @@
 """One's own SQL over any database: SQLite here, by SQLAlchemy, and a DuckDB file by its path or URL."""
 
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy
@@ -13,6 +15,7 @@ from lang1.config import ExtractConfig
 from lang1.ehr import alchemy, databases, extract
 from lang1.errors import InputError, Unfinished
 
+from .server import Server
 from .test_extract_postgres import data_files
 
 TABLES = """
@@ -24,7 +27,8 @@ SQL = {
     "patients": "SELECT p.id AS patient_id, p.born AS birth_date, p.sex, NULL AS race, NULL AS ethnicity, "
     "NULL AS borough, NULL AS death_date FROM pat p",
     "encounters": "SELECT s.nr AS encounter_id, s.pat AS patient_id, 'inpatient' AS encounter_class, "
-    "s.a AS admit_time, s.z AS discharge_time, NULL AS discharge_disposition, NULL AS service, NULL AS department, NULL AS facility, "
+    "s.a AS admit_time, s.z AS discharge_time, NULL AS discharge_disposition, NULL AS service, "
+    "NULL AS department, NULL AS facility, "
     "NULL AS admission_type, NULL AS primary_diagnosis, NULL AS sequence, s.los AS length_of_stay_days, "
     "NULL AS readmitted_30d, NULL AS age_at_admission FROM stay s;",
     "notes": "WITH d AS (SELECT * FROM doc) SELECT d.id AS note_id, d.pat AS patient_id, NULL AS encounter_id, "
@@ -75,6 +79,54 @@ def test_sqlite_gives_the_bytes_that_duckdb_gives(tmp_path: Path, cfg: ExtractCo
     assert by_alchemy["facts"]["database"]["partitions"]["notes"] == 10
     features = pq.read_table(tmp_path / "c" / "features_admission").to_pylist()[0]
     assert features == {"encounter_id": "1001", "los": 1.25, "days": 1, "ward": "W"}
+
+
+PEOPLE = [(f"M{i}", f"19{50 + i}-01-02", "F", "White", "Kings", None) for i in range(12)]
+KEPT = [(f"S{i}", f"M{i}", "I", f"2020-03-{1 + i:02d} 08:00:00", f"2020-04-{1 + i:02d} 09:30:00",
+         "DIED" if i == 3 else "Home", "Medicine", "4 West") for i in range(12)]  # fmt: skip
+DOCUMENTS = [(f"D{i}", f"M{i}", f"S{i}", "Admission H&P", "resident", f"2020-03-{1 + i:02d} 09:00:00",
+              f"2020-03-{1 + i:02d} 10:00:00", f"Chest pain, number {i}.") for i in range(12)]  # fmt: skip
+CLINIC = {
+    "people": ("mrn TEXT, birth DATE, sex TEXT, race TEXT, county TEXT, died DATE", PEOPLE),
+    "stays": ("stay_id TEXT, mrn TEXT, kind TEXT, admitted TIMESTAMP, discharged TIMESTAMP, went_to TEXT, "
+              "service TEXT, ward TEXT", KEPT),
+    "documents": ("doc_id TEXT, mrn TEXT, stay_id TEXT, title TEXT, author TEXT, begun TIMESTAMP, signed TIMESTAMP, "
+                  "body TEXT", DOCUMENTS),
+}  # fmt: skip
+
+
+def test_the_example_of_the_docs_gives_the_same_records_from_every_kind_of_source(
+    server: Server, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sources" / "sql.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"```sql\n-- my-sql/(\w+)\.sql\n(.*?)```", page, re.DOTALL))
+    assert set(blocks) == {"patients", "encounters", "notes"}
+    for folder in ("my-sql", "csv"):
+        (tmp_path / folder).mkdir()
+    for table, text in blocks.items():
+        (tmp_path / "my-sql" / f"{table}.sql").write_text(text)
+    light, heavy = sqlite3.connect(tmp_path / "c.db"), duckdb.connect(str(tmp_path / "c.duckdb"))
+    with server.database() as database, psycopg.connect(server.url(database), autocommit=True) as con:
+        for name, (columns, rows) in CLINIC.items():
+            marks = ", ".join("?" * len(rows[0]))
+            for each in (light, heavy, con):
+                each.execute(f"CREATE TABLE {name} ({columns})")
+            light.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
+            heavy.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
+            con.cursor().executemany(f"INSERT INTO {name} VALUES ({marks.replace('?', '%s')})".encode(), rows)
+            heavy.execute(f"COPY {name} TO '{tmp_path}/csv/{name}.csv' (HEADER)")
+        light.commit()
+        light.close()
+        heavy.close()
+        cfg = ExtractConfig(source="sql", sql_dir=str(tmp_path / "my-sql"), partition_rows=5)
+        sources = [f"sqlite:///{tmp_path}/c.db", tmp_path / "c.duckdb", tmp_path / "csv", server.url(database)]
+        found = [
+            data_files(extract(cfg, source=source, out=tmp_path / f"out{i}", seed=1))
+            for i, source in enumerate(sources)
+        ]
+    assert all(files == found[0] for files in found) and len(found[0]) == 5
+    encounters = pq.read_table(tmp_path / "out0" / "encounters").to_pylist()
+    assert {e["encounter_id"] for e in encounters if e["discharge_disposition"] == "Expired"} == {"S3"}
 
 
 def test_a_changed_sqlite_file_is_another_input(tmp_path: Path, cfg: ExtractConfig, sqlite: Path) -> None:

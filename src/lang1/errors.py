@@ -4,6 +4,7 @@
       LangError
         InputError    a file, folder, table, row or column is not what it should be
           ConfigError a recipe or an override is not what it should be
+          Unfinished  the disk or the server gave out: what was done is kept, the same command goes on
         TrainingGaveUp the loss is not finite, or spiked too often: exit code 3
         Stopped       a signal ended a long stage after it saved: exit code 143
 
@@ -30,6 +31,10 @@ class InputError(LangError):
 
 class ConfigError(InputError):
     """A recipe, an override or a combination of settings that cannot be used."""
+
+
+class Unfinished(InputError):
+    """The disk is full or a server went away: what is done stays, and the same command goes on from there."""
 
 
 class TrainingGaveUp(LangError):

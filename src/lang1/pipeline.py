@@ -155,7 +155,7 @@ def _simulate(config: RunConfig, at: Layout, force: bool) -> None:
 def _extract(config: RunConfig, at: Layout, force: bool) -> None:
     from lang1.ehr import extract
 
-    source = Path(config.extract.path) if config.extract.path else at.warehouse / "warehouse.duckdb"
+    source = config.extract.path or at.warehouse / "warehouse.duckdb"
     extract(config.extract, source=source, out=at.records, seed=config.seed, force=force)
 
 

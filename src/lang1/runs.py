@@ -21,13 +21,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lang1 import __version__
-from lang1.errors import InputError
+from lang1.errors import InputError, Unfinished
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,15 +111,15 @@ def atomic_write(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
         sink.flush()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int | None = None) -> None:
     """UTF-8 text, atomically."""
-    with atomic_write(path) as sink:
+    with atomic_write(path, mode) as sink:
         sink.write(text.encode("utf-8"))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, mode: int | None = None) -> None:
     """JSON with sorted keys (same value, same bytes), atomically. NaN is refused: use None."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", mode)
 
 
 def read_json(path: Path) -> Any:
@@ -133,13 +133,19 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def parquet_writer(path: Path, schema: pa.Schema, mode: int | None = None) -> Iterator[pq.ParquetWriter]:
-    """A Parquet writer whose file appears whole when the block ends. Same tables in the same order, same bytes."""
+def parquet_writer(
+    path: Path, schema: pa.Schema, mode: int | None = None, fleeting: bool = False
+) -> Iterator[pq.ParquetWriter]:
+    """A Parquet writer whose file appears whole when the block ends. Same tables in the same order, same bytes.
+
+    `fleeting`: read once and deleted, so written for speed and not for size.
+    """
     import pyarrow.parquet as pq
 
+    how = {"compression": "lz4", "use_dictionary": False, "write_statistics": False} if fleeting else {}
     with (
         atomic_path(path, mode) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, schema, **{"compression": "zstd", **how}) as writer,
     ):
         yield writer
 
@@ -178,7 +184,7 @@ def read_lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
-def disk_error(path: Path, error: OSError) -> InputError:
+def disk_error(path: Path, error: OSError) -> Unfinished:
     """An operating-system fault while writing `path`, as one line."""
     reason = {
         errno.ENOSPC: "the disk is full",
@@ -193,7 +199,7 @@ def disk_error(path: Path, error: OSError) -> InputError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         with contextlib.suppress(OSError):
             free = f" ({shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free)"
-    return InputError(f"{path}: cannot be written: {reason}{free}; choose another --out or make room")
+    return Unfinished(f"{path}: cannot be written: {reason}{free}; choose another --out or make room")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -293,23 +299,26 @@ def run_stage(
     name: str,
     config: dict[str, Any],
     seed: int,
-    inputs: dict[str, Path],
+    inputs: Mapping[str, Path | str],
     work: Callable[[Stage], None],
     force: bool = False,
 ) -> dict[str, Any]:
     """Do `work` once: complete and unchanged, it is skipped; killed, it resumes; changed or damaged, it is refused.
 
     `force` replaces what was changed or damaged instead. Returns the manifest. `inputs` are folders of earlier
-    stages or files; the former are checked against the hashes
-    in their manifests. Raises InputError for a changed input, a foreign folder or a lock held by another run.
+    stages or files; the former are checked against the hashes in their manifests. An input that is text names
+    something whose change cannot be seen, a database: `force` then makes the stage again in any case.
+    Raises InputError for a changed input, a foreign folder or a lock held by another run.
     """
     wanted = {
         "stage": name,
         "config": config,
         "seed": seed,
-        "inputs": {key: identify(path) for key, path in inputs.items()},
+        "inputs": {key: path if isinstance(path, str) else identify(path) for key, path in inputs.items()},
     }
     with lock(out):
+        if force and any(isinstance(path, str) for path in inputs.values()):
+            _clear(out)
         try:
             done = _unchanged(out, wanted)
         except InputError:
@@ -329,6 +338,8 @@ def run_stage(
         stage = Stage(out)
         try:
             work(stage)
+        except Unfinished:
+            raise
         except InputError:
             _forget_if_empty(out)
             raise

@@ -41,7 +41,7 @@ def test_a_file_that_is_not_duckdb(tmp_path: Path, out: Path, content: bytes, wh
     path = tmp_path / "w.duckdb"
     path.write_bytes(content)
     assert fault(path, out) == (
-        f"{path}: not a DuckDB database ({what}); source omop reads an OMOP CDM 5.4 DuckDB file"
+        f"{path}: not a DuckDB database ({what}); give a DuckDB file, or postgresql://... for a server"
     )
 
 

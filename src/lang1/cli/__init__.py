@@ -22,6 +22,7 @@ for _name in (
 import typer
 
 from lang1.cli import benchmark, data, tasks, training, walk
+from lang1.config.addresses import masked
 from lang1.errors import EXIT_BAD_INPUT, LangError
 
 app = typer.Typer(
@@ -76,5 +77,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"lang1: {' '.join(message.split())}", file=sys.stderr)
+    print(f"lang1: {masked(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

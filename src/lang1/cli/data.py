@@ -49,7 +49,7 @@ def simulate(
 
 def extract(
     source: Annotated[str, typer.Argument(help="omop or sql.")],
-    path: Annotated[Path, typer.Argument(help="The warehouse file, or the file or folder that your SQL reads.")],
+    path: Annotated[str, typer.Argument(help="File, folder or database URL (postgresql://...) that the SQL reads.")],
     out: Out,
     arguments: Arguments = None,
     sql: Annotated[Path | None, typer.Option("--sql", help="Folder of <table>.sql files.")] = None,
@@ -61,7 +61,7 @@ def extract(
     print_config: PrintConfig = False,
 ) -> None:
     """Read a warehouse by SQL files into canonical records (Parquet); rows that break a rule are kept aside."""
-    options = [f"extract.source={source}", f"extract.path={json.dumps(str(path))}"]  # in quotes: a path is text
+    options = [f"extract.source={source}", f"extract.path={json.dumps(path)}"]  # in quotes: a path is text
     options += [f"extract.sql_dir={json.dumps(str(sql))}"] if sql else []
     options += [f"extract.exclude_patients={json.dumps(str(exclude_patients))}"] if exclude_patients else []
     config = configure([*(arguments or []), *options], "extract", seed, quiet)

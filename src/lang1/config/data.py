@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from lang1.config.addresses import without_password
 from lang1.config.checks import STRICT, require
 
 
@@ -37,15 +38,32 @@ class ExtractConfig:
     """From a warehouse to canonical records."""
 
     source: Literal["omop", "sql"] = "omop"
-    """`omop`: an OMOP CDM 5.4 DuckDB file; `sql`: CSV or Parquet files through the SQL files that `sql_dir` holds"""
+    """`omop`: OMOP CDM 5.3 or 5.4, a DuckDB file or PostgreSQL; `sql`: CSV, Parquet or any database through the SQL
+    files that `sql_dir` holds"""
     path: str | None = None
-    """the warehouse file, or the file or folder that the SQL reads; null: the simulated hospital of this run"""
+    """file, folder or database URL that the SQL reads; a password in a URL is used and never kept (`~/.pgpass` and
+    PGPASSWORD need none); null: the simulated hospital of this run"""
     sql_dir: str | None = None
     """folder with one <table>.sql a canonical table; null: the source's own files"""
     exclude_patients: str | None = None
     """text file, one patient_id a line (opt-outs, staff, legal holds): left out here and counted"""
+    workers: int = 4
+    """connections to a PostgreSQL server that read at once; the output's bytes do not depend on it"""
+    partition_rows: int = 200_000
+    """rows a partition read from a database, about: what a dropped connection costs; the bytes do not depend on it"""
+    tries: int = 6
+    """times a partition is asked for when the connection drops, 1, 2, 4, ... seconds apart (30 at most)"""
 
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Counts of at least one; a password leaves the path before anything can write it down."""
+        if self.path is not None:
+            try:
+                object.__setattr__(self, "path", without_password(self.path))
+            except ValueError as error:
+                raise ValueError(f"path: {error}") from None
+        require(*((getattr(self, key) >= 1, key, "at least 1") for key in ("workers", "partition_rows", "tries")))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lang1.config import ExtractConfig
 
 
-def extract(cfg: ExtractConfig, *, source: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+def extract(cfg: ExtractConfig, *, source: str | Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
     """Write the canonical records of `source` to `out`; returns the manifest. See lang1.ehr.extraction."""
     from lang1.ehr.extraction import extract as work
 

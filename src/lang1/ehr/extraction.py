@@ -7,46 +7,60 @@ Sorted by id, cut into parts and row groups of fixed size: the same rows give th
 The price is one sort a table, which DuckDB spills to disk beyond its memory limit; the gain is that a duplicate id
 is the neighbour of its first row and that later stages read ids in order. No table is ever whole in memory.
 Rows in = kept + rejected + excluded, counted by a query of its own and compared.
+
+A table that is written is noted with its tally in the stage's scratch folder: after a kill, or a disk that was full,
+the same command goes on with the next table.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang1 import config, runs
 from lang1.config import ExtractConfig
+from lang1.ehr.databases import forget
 from lang1.ehr.files import exact
 from lang1.ehr.queries import Query, query_error, read_queries, relation_name
 from lang1.ehr.rules import IDS, checked, quoted
 from lang1.ehr.schema import FEATURES, TABLES
-from lang1.ehr.sources import Source, open_source, resolve
+from lang1.ehr.sources import Source, identity, open_source, resolve
 from lang1.ehr.writing import REJECTS, Parts, Tally, write_checked
-from lang1.errors import InputError
+from lang1.errors import InputError, Unfinished
 
 if TYPE_CHECKING:
     import duckdb
 
+WRITTEN = "written"
+"""folder of the stage's scratch: a note a table that is written whole"""
 
-def extract(cfg: ExtractConfig, *, source: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
-    """Write canonical records of `source` to `out`; returns the manifest.
 
-    Raises InputError for a source, SQL file or exclusion list that cannot be used, and for an empty cohort;
-    nothing is left behind then.
+def extract(cfg: ExtractConfig, *, source: str | Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+    """Write canonical records of `source`, a path or a database URL, to `out`; returns the manifest.
+
+    A database cannot be asked whether it has changed: a complete folder stays as it is unless `force` reads again.
+    Raises InputError for a source, SQL file or exclusion list that cannot be used, and for an empty cohort: nothing is
+    left behind then. Raises Unfinished when the server or the disk gives out: the same call then goes on.
     """
     queries = read_queries(cfg)
-    path = resolve(source)
-    # a warehouse that a lang1 stage wrote is known by its manifest, another file by its size and change time
-    inputs = {"source": path.parent if path.is_file() and runs.is_complete(path.parent) else path}
+    place = resolve(source)
+    inputs = {"source": identity(place)}
     if cfg.exclude_patients is not None:
         inputs["exclude_patients"] = Path(cfg.exclude_patients)
     # an edited query is another extraction, though the folder's name is the same
     settings = config.dump(cfg) | {"sql": {table: query.sha256 for table, query in queries.items()}}
+    for key in ("workers", "partition_rows", "tries"):
+        settings.pop(key)  # how it is read, not what: they may change between a cut-off run and the one that goes on
+    if isinstance(inputs["source"], str) and runs.is_complete(out) and not force:
+        runs.say("extract: a database is not asked for changes; --force reads it again")
 
     def work(stage: runs.Stage) -> None:
         try:
-            _extract(cfg, path, queries, stage)
+            _extract(cfg, place, queries, stage)
+        except Unfinished:
+            raise
         except InputError:
             _discard(stage.out)
             raise
@@ -63,30 +77,53 @@ def _discard(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _extract(cfg: ExtractConfig, path: Path, queries: dict[str, Query], stage: runs.Stage) -> None:
+def _extract(cfg: ExtractConfig, place: Path | str, queries: dict[str, Query], stage: runs.Stage) -> None:
     import duckdb
 
-    for name in (*TABLES, *FEATURES, REJECTS):  # what a killed run left
-        shutil.rmtree(stage.out / name, ignore_errors=True)
+    done = _written_tables(stage)
+    for table in {*TABLES, *FEATURES} - done.keys():  # what a killed run left
+        shutil.rmtree(stage.out / table, ignore_errors=True)
+        (stage.out / REJECTS / f"{table}.parquet").unlink(missing_ok=True)
     excluded = _read_exclusions(cfg.exclude_patients)
     rejected: dict[str, dict[str, int]] = {}
-    where = str(path)
+    where = str(place)
     try:
-        with open_source(cfg.source, path, queries, stage.scratch()) as source:
+        with open_source(cfg, place, queries, stage.scratch(), set(done)) as source:
             _prepare(source.con, excluded)
             for table in (*TABLES, *FEATURES):
-                if table not in source.types:
+                if table not in source.types and table not in done:
                     _write_absent(stage, table, source)
                     continue
-                where = f"{path} ({queries[table].name})"
-                tally = _extract_table(source, table, queries[table], stage)
+                where = f"{place} ({queries[table].name})"
+                tally = done.get(table) or _extract_table(source, table, queries[table], stage)
+                _note_written(stage, table, tally)
+                forget(stage.scratch(), table)
+                _remember_ids(source.con, table, stage.out)
+                _count(stage, table, tally)
                 rejected[table] = dict(sorted(tally.rejected.items()))
             stage.count(excluded_patient_ids=len(excluded))
             stage.record(source=cfg.source, absent_tables=source.absent, rejects=rejected, **source.facts)
-            _refuse_empty(source.con, path, stage)
+            _refuse_empty(source.con, place, stage)
     except duckdb.Error as error:
         # not chained: DuckDB's message may quote a row
         raise query_error(error, where) from None
+
+
+def _written_tables(stage: runs.Stage) -> dict[str, Tally]:
+    """Tallies of the tables that a cut-off run wrote whole."""
+    found: dict[str, Tally] = {}
+    for note in sorted((stage.scratch() / WRITTEN).glob("*.json")):
+        kept = runs.read_json(note)
+        if all((stage.out / name).is_file() for name in kept["files"]):
+            runs.say(f"extract: {note.stem}: written before")
+            found[note.stem] = Tally(**kept["tally"] | {"rejected": Counter(kept["tally"]["rejected"])})
+    return found
+
+
+def _note_written(stage: runs.Stage, table: str, tally: Tally) -> None:
+    files = [*(stage.out / table).glob("part-*.parquet"), *(stage.out / REJECTS).glob(f"{table}.parquet")]
+    names = sorted(file.relative_to(stage.out).as_posix() for file in files)
+    runs.write_json(stage.scratch() / WRITTEN / f"{table}.json", {"tally": vars(tally), "files": names}, 0o600)
 
 
 def _read_exclusions(file: str | None) -> list[str]:
@@ -129,8 +166,12 @@ def _extract_table(source: Source, table: str, query: Query, stage: runs.Stage) 
             f"{table}: {rows_in} rows in, {tally.kept} kept, {tally.excluded} excluded, "
             f"{sum(tally.rejected.values())} rejected: they do not add up"
         )
-    _remember_ids(source.con, table, stage.out)
+    return tally
+
+
+def _count(stage: runs.Stage, table: str, tally: Tally) -> None:
     rejected = sum(tally.rejected.values())
+    rows_in = tally.kept + tally.excluded + rejected
     stage.count(
         **{
             f"{table}_in": rows_in,
@@ -144,7 +185,6 @@ def _extract_table(source: Source, table: str, query: Query, stage: runs.Stage) 
     runs.say(
         f"extract: {table}: {rows_in:,} rows, {tally.kept:,} kept, {rejected:,} rejected, {tally.excluded:,} excluded"
     )
-    return tally
 
 
 def _remember_ids(con: duckdb.DuckDBPyConnection, table: str, out: Path) -> None:
@@ -168,7 +208,7 @@ def _write_absent(stage: runs.Stage, table: str, source: Source) -> None:
     runs.say(f"extract: {table}: the source has none")
 
 
-def _refuse_empty(con: duckdb.DuckDBPyConnection, path: Path, stage: runs.Stage) -> None:
+def _refuse_empty(con: duckdb.DuckDBPyConnection, path: Path | str, stage: runs.Stage) -> None:
     [(inpatient,)] = con.execute("SELECT count(*) FROM kept_encounters WHERE encounter_class = 'inpatient'").fetchall()
     stage.count(inpatient_encounters=inpatient)
     if inpatient == 0:

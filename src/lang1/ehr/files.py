@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lang1 import runs
+from lang1.ehr.omop import attach, tables_of
 from lang1.ehr.rules import literal, quoted
 from lang1.errors import InputError
 
@@ -30,7 +31,13 @@ CSV = {".csv": ",", ".tsv": "\t"}
 
 
 def open_files(source: Source, path: Path, scratch: Path) -> dict[str, set[str]]:
-    """A view a file, under the file's name without suffixes; one file alone is also `source`."""
+    """A view a file, under the file's name without suffixes; one file alone is also `source`.
+
+    A DuckDB file gives its tables.
+    """
+    if path.is_file() and path.suffix.lower() in {".duckdb", ".db", ".ddb"}:
+        attach(source.con, path)
+        return tables_of(source.con, path)[1]
     files = [file for file in sorted(path.iterdir()) if file.is_file()] if path.is_dir() else [path]
     views: dict[str, Path] = {}
     for file in files:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang1.config import ExtractConfig
-from lang1.ehr.schema import FEATURES, TABLES
-from lang1.errors import ConfigError, InputError
+from lang1.ehr.schema import FEATURES, OPTIONAL, TABLES
+from lang1.errors import ConfigError, InputError, Unfinished
 
 if TYPE_CHECKING:
     import duckdb
@@ -159,6 +159,25 @@ def missing_names(uses: Uses, there: dict[str, set[str]]) -> list[str]:
     return missing
 
 
+def names_problem(uses: dict[str, Uses | None], there: dict[str, set[str]]) -> tuple[str | None, list[str]]:
+    """All that the queries read and the source lacks, as one phrase; and the tables that may be absent and are."""
+    missing: list[str] = []
+    absent: list[str] = []
+    for table, use in uses.items():
+        lacks = missing_names(use, there) if use is not None else []
+        if table in OPTIONAL and any(name.startswith("table ") for name in lacks):
+            absent.append(table)
+        else:
+            missing += [name for name in lacks if name not in missing]
+    if not missing:
+        return None, absent
+    known = ", ".join(sorted(there)[:12]) + (" ..." if len(there) > 12 else "")
+    return (
+        f"lacks what the SQL reads: {', '.join(missing)} (it has the tables {known}); "
+        "mend the source, or give your own SQL in extract.sql_dir"
+    ), absent
+
+
 def relation_name(table: str) -> str:
     """The DuckDB view that holds a query's rows as they come."""
     return f"incoming_{table}"
@@ -176,13 +195,14 @@ def bind(con: duckdb.DuckDBPyConnection, query: Query) -> dict[str, str]:
         # parser, binder and catalog messages quote the SQL file, never a row
         raise InputError(f"{query.name}: {_one_line(error)}") from None
     types = {str(row[0]): str(row[1]) for row in rows}
-    problems = _column_problems(query.table, types)
+    problems = column_problems(query.table, types)
     if problems:
         raise InputError(f"{query.name}: {'; '.join(problems)}")
     return types
 
 
-def _column_problems(table: str, types: dict[str, str]) -> list[str]:
+def column_problems(table: str, types: dict[str, str]) -> list[str]:
+    """What is wrong with a query's columns, by name and DuckDB type."""
     problems = [
         f"{column} is {kind}; give local time without zone, such as {column} AT TIME ZONE 'America/New_York'"
         for column, kind in types.items()
@@ -232,7 +252,7 @@ def query_error(error: Exception, where: str) -> Exception:
             "a value that does not fit its column then goes to rejects"
         )
     if kind == "OutOfMemoryException" or "No space left" in message:
-        return InputError(f"{where}: the query needs more memory, or disk for its sort, than there is; make room")
+        return Unfinished(f"{where}: the query needs more memory, or disk for its sort, than there is; make room")
     if kind in _DAMAGE or message.startswith("Corrupt database file"):
         return InputError(f"{where}: cannot be read to its end ({kind}): damaged or cut off")
     return RuntimeError(f"{where}: DuckDB {kind}")

@@ -1,7 +1,8 @@
 """What `extract` reads: a DuckDB connection in which every query of the source is a view.
 
-`omop` attaches a DuckDB warehouse read-only; `sql` makes a view of each CSV, TSV or Parquet file. The checks, the
-order and the writer see only those views, so another database or file format is one more function here.
+`omop` attaches a DuckDB warehouse read-only; `sql` makes a view of each CSV, TSV or Parquet file. A database on a
+server is read into raw files first (databases.py), and the views are over those. The checks, the order and the writer
+see only the views, so another file format is one more function here.
 DuckDB spills sorts that do not fit into MEMORY_LIMIT to the stage's scratch folder, which only its owner can read.
 """
 
@@ -9,15 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from lang1 import runs
+from lang1.config import ExtractConfig
+from lang1.config.addresses import is_url, without_password
+from lang1.ehr.databases import Database, fetch
 from lang1.ehr.files import open_files
 from lang1.ehr.omop import open_warehouse
-from lang1.ehr.queries import Query, bind, missing_names, parse
-from lang1.ehr.schema import OPTIONAL
+from lang1.ehr.queries import Query, Uses, bind, names_problem, parse
 from lang1.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,8 +48,18 @@ class Source:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def resolve(path: Path) -> Path:
-    """The path as given; one that starts with ../shared/data lies under LANG1_DATA when that is set."""
+def resolve(source: str | Path) -> Path | str:
+    """The source's path, or its URL without a password. A path that starts with ../shared/data lies under LANG1_DATA
+    when that is set; duckdb:/// and a file name is that file. Raises InputError when there is nothing."""
+    if isinstance(source, str) and is_url(source):
+        try:
+            url = without_password(source)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        if not url.lower().startswith("duckdb:"):
+            return url
+        source = unquote(url.partition(":///")[2].partition("?")[0])
+    path = Path(source)
     root = os.environ.get("LANG1_DATA")
     if root and path.parts[:3] == Path(DATA_PREFIX).parts:
         path = Path(root, *path.parts[3:])
@@ -52,9 +68,48 @@ def resolve(path: Path) -> Path:
     return path
 
 
+def identity(place: Path | str) -> Path | str:
+    """What an input is to the manifest: a file or folder, or server, port, database and schema of a URL."""
+    if isinstance(place, Path):
+        # a warehouse that a lang1 stage wrote is known by its manifest, another file by its size and change time
+        return place.parent if place.is_file() and runs.is_complete(place.parent) else place
+    if is_postgres(place):
+        from lang1.ehr.postgres import address
+
+        return address(place)
+    from lang1.ehr.alchemy import address as address_of_any
+
+    return address_of_any(place)
+
+
+def is_postgres(url: str) -> bool:
+    """True for the URL of a PostgreSQL server, by whatever driver it names."""
+    return re.match(r"postgres(ql)?(\+\w+)?://", url) is not None
+
+
+def _database(url: str, kind: str) -> Database:
+    if is_postgres(url):
+        from lang1.ehr.postgres import Postgres
+
+        return Postgres(url, kind)
+    if kind != "sql":
+        raise InputError(
+            f"{url}: source {kind} reads files or PostgreSQL; for another database write your own SQL: "
+            "lang1 extract sql URL --sql FOLDER"
+        )
+    from lang1.ehr.alchemy import Alchemy
+
+    return Alchemy(url)
+
+
 @contextlib.contextmanager
-def open_source(kind: str, path: Path, queries: dict[str, Query], scratch: Path) -> Iterator[Source]:
-    """A connection with a view a query. Raises InputError that names everything that is missing at once."""
+def open_source(
+    cfg: ExtractConfig, place: Path | str, queries: dict[str, Query], scratch: Path, done: set[str]
+) -> Iterator[Source]:
+    """A connection with a view a query; of a server's tables only those that are not `done`.
+
+    Raises InputError that names everything that is missing at once.
+    """
     import duckdb
 
     scratch.chmod(0o700)
@@ -72,8 +127,10 @@ def open_source(kind: str, path: Path, queries: dict[str, Query], scratch: Path)
     try:
         con.execute("SET enable_progress_bar = false; SET arrow_large_buffer_size = true; SET TimeZone = 'UTC'")
         source = Source(con)
-        names = _OPENERS[kind](source, path, scratch)
-        _bind_all(source, path, queries, names)
+        if isinstance(place, str):
+            fetch(source, _database(place, cfg.source), cfg, queries, scratch, done)
+        else:
+            _bind_all(source, place, queries, _OPENERS[cfg.source](source, place, scratch))
         yield source
     finally:
         con.close()
@@ -81,24 +138,16 @@ def open_source(kind: str, path: Path, queries: dict[str, Query], scratch: Path)
 
 def _bind_all(source: Source, path: Path, queries: dict[str, Query], there: dict[str, set[str]]) -> None:
     problems: list[str] = []
-    missing: list[str] = []
+    uses: dict[str, Uses | None] = {}
     for table, query in queries.items():
         try:
-            uses = parse(source.con, query)
+            uses[table] = parse(source.con, query)
         except InputError as error:
             problems.append(str(error))
-            continue
-        lacks = missing_names(uses, there)
-        if table in OPTIONAL and any(name.startswith("table ") for name in lacks):
-            source.absent.append(table)
-        else:
-            missing += [name for name in lacks if name not in missing]
-    if missing:
-        known = ", ".join(sorted(there)[:12]) + (" ..." if len(there) > 12 else "")
-        problems.append(
-            f"{path}: lacks what the SQL reads: {', '.join(missing)} (it has the tables {known}); "
-            "mend the source, or give your own SQL in extract.sql_dir"
-        )
+    missing, absent = names_problem(uses, there)
+    source.absent += absent
+    if missing is not None:
+        problems.append(f"{path}: {missing}")
     if not problems:
         for table, query in queries.items():
             if table not in source.absent:

@@ -1,13 +1,14 @@
 """Sorted, checked rows to Parquet parts and to a file of rejects.
 
 Row groups and parts are cut here, after so many rows or bytes of text, whichever comes first: how DuckDB batches its
-rows does not show in the files, and memory holds one row group.
+rows does not show in the files. A row group is compressed in a thread while DuckDB sorts the next: memory holds two.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +56,8 @@ class Parts:
         self._rows = self._groups = self._parts = 0
         self._open: pq.ParquetWriter | None = None
         self._stack = contextlib.ExitStack()
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Parts:
         return self
@@ -66,8 +69,10 @@ class Parts:
             if error is None:
                 if self._rows or not (self._parts or self._single):
                     self._write_group(self._rows)
+                self._wait()
                 self._stack.close()
         finally:
+            self._thread.shutdown()
             self._stack.__exit__(kind, error, trace)
 
     def add(self, rows: pa.Table) -> None:
@@ -93,17 +98,28 @@ class Parts:
         waiting = pa.concat_tables(self._buffer) if self._buffer else self.schema.empty_table()
         self._buffer = [waiting.slice(rows)]
         self._rows -= rows
+        self._wait()
         if self._open is None:
             name = f"{self._table}.parquet" if self._single else f"part-{self._parts:05d}.parquet"
             self._open = self._stack.enter_context(
                 runs.parquet_writer(self._folder / name, self.schema, 0o600 if self._single else None)
             )
             self._parts += 1
-        self._open.write_table(_typed(waiting.slice(0, rows), self.schema), row_group_size=max(rows, 1))
+        self._writing = self._thread.submit(self._write, self._open, waiting.slice(0, rows))
         self._groups += 1
         if not self._single and self._groups % GROUPS_A_PART == 0:
+            self._wait()
             self._stack.close()
             self._open = None
+
+    def _write(self, writer: pq.ParquetWriter, rows: pa.Table) -> None:
+        writer.write_table(_typed(rows, self.schema), row_group_size=max(rows.num_rows, 1))
+
+    def _wait(self) -> None:
+        """Until the row group under way is written; its fault is raised here."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
 
 def _typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -127,11 +143,13 @@ def write_checked(con: duckdb.DuckDBPyConnection, plan: Checked, out: Path) -> T
     ):
         for batch in con.sql(plan.sql).to_arrow_reader(BATCH_ROWS):
             rows = pa.Table.from_batches([batch])
-            good = rows.filter(pc.is_null(rows[RULE]))
-            bad = rows.filter(pc.fill_null(pc.not_equal(rows[RULE], EXCLUDED), False))
-            tally.excluded += rows.num_rows - good.num_rows - bad.num_rows
-            if bad.num_rows:
-                _reject(rejects, tally, bad[RULE], bad[RAW].combine_chunks().flatten())
+            good = rows
+            if rows[RULE].null_count < rows.num_rows:  # else no copy of the texts
+                good = rows.filter(pc.is_null(rows[RULE]))
+                bad = rows.filter(pc.fill_null(pc.not_equal(rows[RULE], EXCLUDED), False))
+                tally.excluded += rows.num_rows - good.num_rows - bad.num_rows
+                if bad.num_rows:
+                    _reject(rejects, tally, bad[RULE], bad[RAW].combine_chunks().flatten())
             good = good.select(plan.schema.names)
             if plan.id_column and good.num_rows:
                 repeated, last_id = _repeated(good[plan.id_column].combine_chunks(), last_id)

@@ -210,6 +210,29 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def replace_folder(old: Path, new: Path) -> None:
+    """Put the folder `new` in the place of `old`, whole. Killed in between: `undo_replacing` mends it."""
+    aside = _aside(old)
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        old.rename(aside)
+        new.rename(old)
+        _sync_folder(old.parent)
+    except OSError as error:
+        raise disk_error(old, error) from None
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def undo_replacing(old: Path) -> None:
+    """After a kill between the two renames of `replace_folder`: the folder as it was before."""
+    if not old.exists() and _aside(old).exists():
+        _aside(old).rename(old)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.replaced")
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as source:

@@ -21,6 +21,7 @@ from lang1.cli.options import (
     print_section,
     show,
 )
+from lang1.errors import InputError
 
 
 def simulate(
@@ -50,10 +51,16 @@ def simulate(
 def extract(
     source: Annotated[str, typer.Argument(help="omop or sql.")],
     path: Annotated[str, typer.Argument(help="File, folder or database URL (postgresql://...) that the SQL reads.")],
-    out: Out,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", show_default=False)] = None,
     arguments: Arguments = None,
     sql: Annotated[Path | None, typer.Option("--sql", help="Folder of <table>.sql files.")] = None,
     exclude_patients: Annotated[Path | None, typer.Option("--exclude-patients", help="One patient_id a line.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Merge what is new, corrected or late into the records in --out.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only run every query for no row and compare columns and types.")
+    ] = False,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -64,12 +71,19 @@ def extract(
     options = [f"extract.source={source}", f"extract.path={json.dumps(path)}"]  # in quotes: a path is text
     options += [f"extract.sql_dir={json.dumps(str(sql))}"] if sql else []
     options += [f"extract.exclude_patients={json.dumps(str(exclude_patients))}"] if exclude_patients else []
+    options += [f"extract.since={json.dumps(since)}"] if since else []
     config = configure([*(arguments or []), *options], "extract", seed, quiet)
     if print_config:
         print_section(config, "extract")
         return
+    from lang1.ehr import check_source
     from lang1.ehr import extract as extract_records
 
+    if check:
+        print(check_source(config.extract, source=path))
+        return
+    if out is None:
+        raise InputError("lang1 extract: --out is missing: the folder to write the records to (--check needs none)")
     show(extract_records(config.extract, source=path, out=out, seed=config.seed, force=force), out, as_json)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 
 from lang1.config.addresses import without_password
@@ -51,6 +51,9 @@ class ExtractConfig:
     """connections to a PostgreSQL server that read at once; the output's bytes do not depend on it"""
     partition_rows: int = 200_000
     """rows a partition read from a database, about: what a dropped connection costs; the bytes do not depend on it"""
+    since: datetime | None = None
+    """local time; null extracts everything. A time: what is new, corrected or late is merged into the records that
+    are there (docs/extract.md)"""
     tries: int = 6
     """times a partition is asked for when the connection drops, 1, 2, 4, ... seconds apart (30 at most)"""
 
@@ -63,7 +66,10 @@ class ExtractConfig:
                 object.__setattr__(self, "path", without_password(self.path))
             except ValueError as error:
                 raise ValueError(f"path: {error}") from None
-        require(*((getattr(self, key) >= 1, key, "at least 1") for key in ("workers", "partition_rows", "tries")))
+        require(
+            *((getattr(self, key) >= 1, key, "at least 1") for key in ("workers", "partition_rows", "tries")),
+            (self.since is None or self.since.tzinfo is None, "since", "local time without a zone, such as 2024-06-01"),
+        )
 
 
 @dataclass(frozen=True)

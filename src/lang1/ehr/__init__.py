@@ -14,3 +14,10 @@ def extract(cfg: ExtractConfig, *, source: str | Path, out: Path, seed: int, for
     from lang1.ehr.extraction import extract as work
 
     return work(cfg, source=source, out=out, seed=seed, force=force)
+
+
+def check_source(cfg: ExtractConfig, *, source: str | Path) -> str:
+    """Run every query of the source for no row; returns a table of columns and types. See lang1.ehr.checking."""
+    from lang1.ehr.checking import check, described
+
+    return described(check(cfg, source=source))

@@ -17,7 +17,8 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,7 @@ from lang1.ehr.files import exact
 from lang1.ehr.queries import Query, column_problems, relation_name
 from lang1.ehr.rules import literal, quoted
 from lang1.ehr.schema import FEATURES
+from lang1.ehr.since import choose, scan_statement
 from lang1.errors import InputError, Unfinished
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
     from lang1.ehr.sources import Source
 
+ONE_PARTITION = 2**62
+"""rows a partition when a table is not to be cut, and so not to be looked at"""
 RAW = "raw"
 """folder of the stage's scratch"""
 PLAN = "plan.json"
@@ -96,6 +100,8 @@ class Database(Protocol):
     """as errors name it: no password"""
     at_once: int
     """connections that may read the same state of the database"""
+    digests: bool
+    """the server can tell changed rows from unchanged ones without sending them (since.py)"""
 
     def connect(self) -> None:
         """Try the server once. Raises InputError in the user's words."""
@@ -114,12 +120,21 @@ class Database(Protocol):
 
 
 def fetch(
-    source: Source, database: Database, cfg: ExtractConfig, queries: dict[str, Query], scratch: Path, done: set[str]
+    source: Source,
+    database: Database,
+    cfg: ExtractConfig,
+    queries: dict[str, Query],
+    scratch: Path,
+    done: set[str],
+    base: Path | None,
 ) -> None:
-    """Bring the rows of all tables but `done` to disk, and make their views. Raises InputError or Unfinished."""
+    """Bring the rows of all tables but `done` to disk, and make their views. Raises InputError or Unfinished.
+
+    `base`: records that the rows are merged into; of notes only those that they lack or have otherwise are read.
+    """
     folder = scratch / RAW
     try:
-        plan, begun = _plan(source, database, cfg, queries, folder)
+        plan, begun = _plan(source, database, cfg, queries, folder, base)
         jobs = [
             Job(table, n, _file(folder, table, n))
             for table, of_table in plan.tables.items()
@@ -148,6 +163,26 @@ def fetch(
         source.types[table] = _view(source.con, queries[table], files)
 
 
+def try_queries(
+    source: Source, database: Database, cfg: ExtractConfig, queries: dict[str, Query], scratch: Path
+) -> None:
+    """Every query run by the driver that would read it, for no row; views as `fetch` makes them. Raises InputError."""
+    try:
+        database.connect()
+        plan = database.plan(source.con, queries, ONE_PARTITION)
+        for of_table in plan.tables.values():
+            of_table.wheres = ["1 = 0"]
+        folder = scratch / RAW
+        jobs = [Job(table, 0, _file(folder, table, 0)) for table in plan.tables]
+        _Crew(database, replace(cfg, workers=1), plan, queries, jobs, folder).work()
+    finally:
+        database.close()
+    source.absent += plan.absent
+    source.facts.update(plan.facts)
+    for table in plan.tables:
+        source.types[table] = _view(source.con, queries[table], [_file(folder, table, 0)])
+
+
 def forget(scratch: Path, table: str) -> None:
     """Delete the raw rows of a table that is written; encounters stay, the rules of later runs ask for them."""
     if table != "encounters":
@@ -155,7 +190,7 @@ def forget(scratch: Path, table: str) -> None:
 
 
 def _plan(
-    source: Source, database: Database, cfg: ExtractConfig, queries: dict[str, Query], folder: Path
+    source: Source, database: Database, cfg: ExtractConfig, queries: dict[str, Query], folder: Path, base: Path | None
 ) -> tuple[Plan, bool]:
     """The plan, and whether an earlier run made it."""
     path = folder / PLAN
@@ -168,8 +203,32 @@ def _plan(
     plan = database.plan(source.con, queries, cfg.partition_rows)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
+    if base is not None and cfg.since is not None:
+        _choose_notes(source, database, plan, cfg.since, folder, base)
     _keep(plan, folder)
     return plan, False
+
+
+def _choose_notes(source: Source, database: Database, plan: Plan, since: datetime, folder: Path, base: Path) -> None:
+    """Cut the plan of the notes to those that the records lack or have otherwise."""
+    if not database.digests:
+        runs.say("extract: this database gives no digests: all notes are read and compared here")
+        return
+    scanned = folder / "scanned.parquet"
+    try:
+        reader = database.reader()
+        try:
+            schema, batches = reader.read(scan_statement(plan.tables["notes"].select, since))
+            with runs.parquet_writer(scanned, schema, 0o600) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+        finally:
+            reader.close()
+    except Fault as fault:
+        raise InputError(f"{database.name}: {fault}; nothing is changed, the same command begins again") from None
+    conditions = choose(source.con, base, scanned)
+    if conditions is not None:
+        plan.tables["notes"].wheres = conditions
 
 
 def _keep(plan: Plan, folder: Path) -> None:

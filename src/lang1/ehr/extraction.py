@@ -14,8 +14,10 @@ the same command goes on with the next table.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from lang1.ehr.files import exact
 from lang1.ehr.queries import Query, query_error, read_queries, relation_name
 from lang1.ehr.rules import IDS, checked, quoted
 from lang1.ehr.schema import FEATURES, TABLES
+from lang1.ehr.since import add_records
 from lang1.ehr.sources import Source, identity, open_source, resolve
 from lang1.ehr.writing import REJECTS, Parts, Tally, write_checked
 from lang1.errors import InputError, Unfinished
@@ -56,16 +59,60 @@ def extract(cfg: ExtractConfig, *, source: str | Path, out: Path, seed: int, for
     if isinstance(inputs["source"], str) and runs.is_complete(out) and not force:
         runs.say("extract: a database is not asked for changes; --force reads it again")
 
+    base = out if cfg.since is not None else None
+
     def work(stage: runs.Stage) -> None:
         try:
-            _extract(cfg, place, queries, stage)
+            _extract(cfg, place, queries, stage, base)
         except Unfinished:
             raise
         except InputError:
             _discard(stage.out)
             raise
 
-    return runs.run_stage(out, "extract", settings, seed, inputs, work, force)
+    if base is None:
+        return runs.run_stage(out, "extract", settings, seed, inputs, work, force)
+    return _merge(out, settings, seed, inputs, work, force)
+
+
+def _merge(
+    out: Path,
+    settings: dict[str, Any],
+    seed: int,
+    inputs: dict[str, Path | str],
+    work: Callable[[runs.Stage], None],
+    force: bool,
+) -> dict[str, Any]:
+    """Make the merged records beside `out`, as a stage of its own that resumes, and put them in its place, whole."""
+    runs.undo_replacing(out)
+    if not runs.is_complete(out):
+        raise InputError(f"{out}: no complete records to merge into; extract once without --since")
+    with runs.lock(out):
+        before = runs.read_manifest(out)
+        _refuse_other_records(out, before, settings)
+        source = inputs["source"]
+        same_source = isinstance(source, Path) and before["inputs"].get("source") == runs.identify(source)
+        if same_source and before["config"].get("since") == settings["since"] and not force:
+            runs.say(f"extract: up to date ({out})")
+            return before
+        name = f"{out.name}.since-{re.sub('[^0-9]', '', settings['since'])}"
+        merged = runs.run_stage(out.with_name(name), "extract", settings, seed, {**inputs, "records": out}, work, force)
+        runs.replace_folder(out, out.with_name(name))
+    return merged
+
+
+def _refuse_other_records(out: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
+    if before["stage"] != "extract":
+        raise InputError(f"{out}: belongs to the stage {before['stage']}; --since goes on with records of extract")
+    old, new = dict(before["config"]), dict(settings)
+    changed = sorted(
+        key for key in old.keys() | new.keys() if key not in {"since", "path"} and old.get(key) != new.get(key)
+    )
+    if changed:
+        raise InputError(
+            f"{out}: extracted with other settings ({', '.join(changed)}); extract everything again, into another "
+            "--out or with --force and without --since"
+        )
 
 
 def _discard(out: Path) -> None:
@@ -77,7 +124,9 @@ def _discard(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _extract(cfg: ExtractConfig, place: Path | str, queries: dict[str, Query], stage: runs.Stage) -> None:
+def _extract(
+    cfg: ExtractConfig, place: Path | str, queries: dict[str, Query], stage: runs.Stage, base: Path | None
+) -> None:
     import duckdb
 
     done = _written_tables(stage)
@@ -88,14 +137,19 @@ def _extract(cfg: ExtractConfig, place: Path | str, queries: dict[str, Query], s
     rejected: dict[str, dict[str, int]] = {}
     where = str(place)
     try:
-        with open_source(cfg, place, queries, stage.scratch(), set(done)) as source:
+        with open_source(cfg, place, queries, stage.scratch(), set(done), base) as source:
+            if base is not None and cfg.since is not None:
+                for table in (*TABLES, *FEATURES):
+                    if table not in done or table == "encounters":
+                        stage.count(**add_records(source, table, base, cfg.since))
             _prepare(source.con, excluded)
             for table in (*TABLES, *FEATURES):
                 if table not in source.types and table not in done:
                     _write_absent(stage, table, source)
                     continue
-                where = f"{place} ({queries[table].name})"
-                tally = done.get(table) or _extract_table(source, table, queries[table], stage)
+                name = queries[table].name if table in queries else f"{table} of the records"
+                where = f"{place} ({name})"
+                tally = done.get(table) or _extract_table(source, table, name, stage)
                 _note_written(stage, table, tally)
                 forget(stage.scratch(), table)
                 _remember_ids(source.con, table, stage.out)
@@ -155,11 +209,11 @@ def _prepare(con: duckdb.DuckDBPyConnection, excluded: list[str]) -> None:
         )
 
 
-def _extract_table(source: Source, table: str, query: Query, stage: runs.Stage) -> Tally:
+def _extract_table(source: Source, table: str, name: str, stage: runs.Stage) -> Tally:
     view, key = relation_name(table), IDS[table]
     distinct = f"count(DISTINCT CAST({quoted(key)} AS VARCHAR))" if key else "0"
     [(rows_in, ids)] = source.con.execute(f"SELECT count(*), {distinct} FROM {view}").fetchall()
-    plan = checked(table, source.types[table], query.name, ordered_by_all=ids != rows_in)
+    plan = checked(table, source.types[table], name, ordered_by_all=ids != rows_in)
     tally = write_checked(source.con, plan, stage.out)
     if rows_in != tally.kept + tally.excluded + sum(tally.rejected.values()):
         raise RuntimeError(

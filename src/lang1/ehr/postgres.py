@@ -90,7 +90,7 @@ class Postgres:
     def __init__(self, url: str, kind: str) -> None:
         """`url` without its password; `kind` is the source: omop looks for the schema that holds `person`."""
         self.name, self._kind = url, kind
-        self.at_once = 64
+        self.at_once, self.digests = 64, True
         self._lock = threading.Lock()
         self._control: psycopg.Connection[Any] | None = None
         self._search_path = ""

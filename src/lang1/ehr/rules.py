@@ -93,7 +93,8 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _sql_type(kind: pa.DataType) -> str:
+def sql_type(kind: pa.DataType) -> str:
+    """The DuckDB type that a canonical column is read as."""
     if pa.types.is_timestamp(kind):
         return "TIMESTAMP"
     if pa.types.is_date(kind):
@@ -108,9 +109,9 @@ def _sql_type(kind: pa.DataType) -> str:
 
 
 def _typed(field: pa.Field) -> str:
-    value = f"TRY_CAST(i.{quoted(field.name)} AS {_sql_type(field.type)})"
+    value = f"TRY_CAST(i.{quoted(field.name)} AS {sql_type(field.type)})"
     # an empty id or category is a missing one; an empty note is what the source wrote
-    return value if _sql_type(field.type) != "VARCHAR" or field.name == "text" else f"nullif({value}, '')"
+    return value if sql_type(field.type) != "VARCHAR" or field.name == "text" else f"nullif({value}, '')"
 
 
 def _rules(table: str, schema: pa.Schema) -> list[tuple[str, str]]:
@@ -123,11 +124,11 @@ def _rules(table: str, schema: pa.Schema) -> list[tuple[str, str]]:
     ]
     rules.append((EXCLUDED, " OR ".join(excluded)))
     for f in schema:
-        if _sql_type(f.type) != "VARCHAR":
+        if sql_type(f.type) != "VARCHAR":
             rules.append(
                 (f"unreadable {f.name}", f"t.{quoted(f.name)} IS NULL AND t.{quoted('raw ' + f.name)} IS NOT NULL")
             )
-        if _sql_type(f.type) in {"DATE", "TIMESTAMP"}:
+        if sql_type(f.type) in {"DATE", "TIMESTAMP"}:
             column = f"t.{quoted(f.name)}"
             rules.append(
                 (f"impossible date in {f.name}", f"{column} < DATE '{EARLIEST}' OR {column} >= DATE '{LATEST}'")

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from lang1 import runs
 from lang1.config import ExtractConfig
 from lang1.config.addresses import is_url, without_password
-from lang1.ehr.databases import Database, fetch
+from lang1.ehr.databases import Database, fetch, try_queries
 from lang1.ehr.files import open_files
 from lang1.ehr.omop import open_warehouse
 from lang1.ehr.queries import Query, Uses, bind, names_problem, parse
@@ -104,9 +104,17 @@ def _database(url: str, kind: str) -> Database:
 
 @contextlib.contextmanager
 def open_source(
-    cfg: ExtractConfig, place: Path | str, queries: dict[str, Query], scratch: Path, done: set[str]
+    cfg: ExtractConfig,
+    place: Path | str,
+    queries: dict[str, Query],
+    scratch: Path,
+    done: set[str],
+    base: Path | None = None,
+    only_try: bool = False,
 ) -> Iterator[Source]:
     """A connection with a view a query; of a server's tables only those that are not `done`.
+
+    `base`: records that the rows will be merged into (since.py). `only_try`: a server runs every query for no row.
 
     Raises InputError that names everything that is missing at once.
     """
@@ -127,8 +135,10 @@ def open_source(
     try:
         con.execute("SET enable_progress_bar = false; SET arrow_large_buffer_size = true; SET TimeZone = 'UTC'")
         source = Source(con)
-        if isinstance(place, str):
-            fetch(source, _database(place, cfg.source), cfg, queries, scratch, done)
+        if isinstance(place, str) and only_try:
+            try_queries(source, _database(place, cfg.source), cfg, queries, scratch)
+        elif isinstance(place, str):
+            fetch(source, _database(place, cfg.source), cfg, queries, scratch, done, base)
         else:
             _bind_all(source, place, queries, _OPENERS[cfg.source](source, place, scratch))
         yield source

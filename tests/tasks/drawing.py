@@ -4,7 +4,8 @@ Events: `admit` and `discharge` bound a stay (the wanted outcome stands at its d
 `discharge summary` are signed then and belong to the stay around or before them; `death` is the day of death. A stay
 that draws no note of a type has one signed at its admission (H&P) or discharge (summary). Words after an event are
 values: `admit class=emergency`, `admit service=rehabilitation type=elective`, `discharge to=Expired`,
-`H&P rejected`, `H&P unsigned`, `claim status=pending`.
+`H&P rejected`, `H&P unsigned`, `H&P written=2020-01-01 kind=Physician_note department=x text=y`,
+`code I10`, `claim status=pending`. A space in a value is written `_`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from timelines import Hospital
+from timelines import Hospital, at
 
 Event = tuple[Any, ...]
-_KEYS = {"class": "encounter_class", "service": "service", "type": "admission_type"}
+_KEYS = {
+    "class": "encounter_class",
+    "service": "service",
+    "type": "admission_type",
+    "department": "department",
+}
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,15 @@ def draw(hospital: Hospital, case: Case) -> dict[str, Any]:
     """Put a case into the hospital. Returns what is wanted of each stay."""
     stays: list[dict[str, Any]] = []
     wanted: dict[str, Any] = {}
-    drawn: list[tuple[dict[str, Any], str, str | None, bool]] = []
+    drawn: list[tuple[dict[str, Any], str, str | None, dict[str, str]]] = []
+    codes: list[tuple[str, str]] = []
     death = None
     for when, what, *rest in case.events:
         event, values = _read(what)
         if event == "admit":
             stays.append({"id": f"{case.name}/{len(stays) + 1}", "admit": when, "discharge": None, "values": values})
         elif event == "discharge":
-            stays[-1] |= {"discharge": when, "to": values.get("to", "Home")}
+            stays[-1] |= {"discharge": when, "to": values.get("to", "Home") or None}
             if rest:
                 wanted[stays[-1]["id"]] = rest[0]
         elif event == "death":
@@ -46,7 +53,9 @@ def draw(hospital: Hospital, case: Case) -> dict[str, Any]:
             hospital.claim(stays[-1]["id"], values["status"].replace("_", " "), when, values.get("id"))
         elif event in ("H&P", "discharge summary"):
             signed = None if "unsigned" in values else when
-            drawn.append((stays[int(values.get("stay", len(stays))) - 1], event, signed, "rejected" in values))
+            drawn.append((stays[int(values.get("stay", len(stays))) - 1], event, signed, values))
+        elif event == "code":
+            codes.append((stays[-1]["id"], next(iter(values))))
         else:
             raise ValueError(event)
     hospital.patient(case.name, death_date=death and _day(death))
@@ -55,13 +64,21 @@ def draw(hospital: Hospital, case: Case) -> dict[str, Any]:
         hospital.stay(stay["id"], stay["admit"], stay["discharge"], case.name, stay.get("to"), notes=False, **named)
         for note_type, default in (("H&P", stay["admit"]), ("discharge summary", stay["discharge"])):
             own = [d for d in drawn if d[0] is stay and d[1] == note_type]
-            for number, (_, _, signed, rejected) in enumerate(own or [(stay, note_type, default, False)], 1):
-                hospital.note(stay["id"], note_type, signed, case.name, f"{stay['id']}-{note_type}-{number}", rejected)
+            for number, (_, _, signed, values) in enumerate(own or [(stay, note_type, default, {})], 1):
+                kind = values.get("kind", note_type).replace("_", " ")
+                others = {key: values[key].replace("_", " ") for key in ("department", "text") if key in values}
+                written = at(values.get("written", signed))
+                hospital.note(
+                    stay["id"], kind, signed, case.name, f"{stay['id']}-{note_type}-{number}", "rejected" in values,
+                    written_time=written, **others,
+                )  # fmt: skip
+    for stay_id, code in codes:
+        hospital.code(stay_id, code, patient_id=case.name)
     return wanted
 
 
 def _read(what: str) -> tuple[str, dict[str, str]]:
-    for event in ("admit", "discharge summary", "discharge", "H&P", "death", "claim"):
+    for event in ("admit", "discharge summary", "discharge", "H&P", "death", "claim", "code"):
         if what.startswith(event):
             pairs = (word.partition("=") for word in what.removeprefix(event).split())
             return event, {key: value for key, _, value in pairs}

@@ -9,12 +9,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from timelines import Hospital, config, fill
-from twin import answer
+from timelines import Hospital, config, fill_all
+from twin import WEIGHTS, answer
 
 from lang1.config import TasksConfig
 from lang1.tasks.build import make_facts
-from lang1.tasks.cohort import select_rows
+from lang1.tasks.cohort import rules_for, select_rows
 from lang1.tasks.database import open_database
 
 START = datetime(2020, 1, 1)
@@ -39,16 +39,21 @@ def _draw_patient(draw: st.DrawFn, hospital: Hospital, patient: str) -> None:
         end = clock + timedelta(minutes=draw(st.sampled_from([*STEPS, -60])))
         hospital.encounters.append({
             "encounter_id": name, "patient_id": patient, "admit_time": clock,
-            "encounter_class": draw(st.sampled_from(["inpatient"] * 4 + ["emergency"])),
+            "encounter_class": draw(st.sampled_from(["inpatient"] * 6 + ["emergency", "outpatient"])),
             "discharge_time": draw(st.sampled_from([end] * 8 + [None])),
             "discharge_disposition": draw(st.sampled_from(["Home"] * 6 + ["Expired", None])),
             "service": draw(st.sampled_from(["medicine", "medicine", "dialysis", None])),
-            "admission_type": draw(st.sampled_from(["urgent", "elective", None])),
+            "admission_type": draw(st.sampled_from(["urgent", "urgent", "elective", None, "newborn"])),
+            "department": draw(st.sampled_from(["4 West"] * 4 + ["Rusk Rehabilitation 9", None])),
         })  # fmt: skip
         _draw_notes(draw, hospital, patient, name, clock, end)
         for _ in range(draw(st.sampled_from([0, 1, 1, 2]))):
             hospital.claim(name, draw(st.sampled_from(
-                ["no denial", "no denial", "pending", "final, adverse determination"])))  # fmt: skip
+                ["no denial", "no denial", "pending", "final, adverse determination",
+                 "final, favorable determination"])))  # fmt: skip
+        for code in draw(st.lists(st.sampled_from(sorted(WEIGHTS)), max_size=3, unique=True)):
+            coded = draw(st.sampled_from([None, None, end, end + timedelta(days=20)]))
+            hospital.code(name, code, patient_id=patient, coded_time=coded)
         clock = end
     death = clock + timedelta(minutes=draw(st.sampled_from([-3000, -1440, 0, 5000])))
     hospital.patient(patient, death_date=draw(st.sampled_from([None, None, None, death.date()])))
@@ -58,16 +63,33 @@ def _draw_notes(draw: st.DrawFn, hospital: Hospital, patient: str, name: str, st
     for note_type, anchor in (("H&P", start), ("discharge summary", end)):
         for k in range(draw(st.sampled_from([0, 1, 1, 2]))):
             signed = anchor + timedelta(minutes=draw(st.sampled_from([-1, 0, 0, 0, 1, *STEPS])))
+            written = signed + timedelta(minutes=draw(st.sampled_from([-600, -60, -60, 0, 0, 1])))
+            kind = draw(st.sampled_from([note_type] * 6 + ["Physician note" if note_type == "H&P" else "progress"]))
             hospital.note(
-                name, note_type, draw(st.sampled_from([str(signed)] * 9 + [None])), patient,
+                name, kind, draw(st.sampled_from([str(signed)] * 9 + [None])), patient,
                 f"{name}-{note_type}-{draw(st.integers(0, 9))}{k}", draw(st.sampled_from([False] * 5 + [True])),
+                written_time=draw(st.sampled_from([written] * 5 + [None])),
+                department=draw(st.sampled_from(["4 West"] * 6 + ["Palliative Care"])),
+                text=draw(st.sampled_from(["words of a note"] * 4 + ["Addendum: words", "many more words of a note"])),
             )  # fmt: skip
 
 
 configurations = st.sampled_from([
-    config(),
-    config(exclude_planned=True, los_unit="elapsed", max_note_delay_hours=None),
+    config(claims_follow_up_days=0),
+    config(exclude_planned=True, claims_follow_up_days=1, los_unit="elapsed", max_note_delay_hours=None),
     config(transfer_hours=0.0, readmission_days=20, max_summary_delay_hours=0.0),
+    config(readmission_by="admission_note", readmission_boundary="calendar", hp_choice="longest",
+           summary_choice="first", cci_codes="prior", denial_rule="adverse", claims_follow_up_days=0),
+    config(readmission_by="admission_note", exclude_planned=True, planned_ends_search=False,
+           exclude_newborns=True, overlapping_stays="exclude", died_after_discharge="exclude",
+           admission_note_types=("Physician note", "H&P"), cci_classes=4),
+    config(prediction_clock="written", later_edits="keep", exclude_planned=True, planned_ends_search=False,
+           last_stay="exclude", hp_choice="last", summary_choice="longest", readmission_boundary="before"),
+    config(exclude_post_death=False, notes_within_stay=False, max_note_delay_hours=None, exclude_unfollowed=False,
+           max_summary_delay_hours=None, exclude_death_in_stay=False, exclude_no_disposition=False,
+           exclude_uncoded=False, denial_rule="otherwise", exclude_services=(), exclude_departments=(),
+           claims_follow_up_days=0, transfer_hours=0.0),
+    config(readmission_by="admission_note", exclude_planned=True, prediction_clock="written", split_unit="note"),
 ])  # fmt: skip
 
 
@@ -81,13 +103,11 @@ def sql_rows(hospital: Hospital, cfg: TasksConfig) -> dict[str, dict[str, Any]]:
         for task in cfg.tasks:
             select_rows(database, task, cfg)
         # the half that denial drops is no matter of labels: read before the splits
-        denial = database.execute(
-            "SELECT encounter_id, denial_label, hp_note_id FROM facts WHERE is_first_of_stay AND has_ended "
-            "AND has_final_status AND hp_is_usable"
-        ).fetchall()
+        rules = " AND ".join(r.column for r in rules_for("denial", cfg) if r.column != "is_in_denial_half")
+        denial = database.execute(f"SELECT encounter_id, denial_label, hp_note_id FROM facts WHERE {rules}").fetchall()
         rows = {
             task: database.execute(f"SELECT encounter_id, label, note_id FROM rows_{task}").fetchall()
-            for task in ("readmission", "mortality", "los")
+            for task in ("readmission", "mortality", "los", "cci")
         } | {"denial": denial}
         database.close()
     return {
@@ -97,11 +117,11 @@ def sql_rows(hospital: Hospital, cfg: TasksConfig) -> dict[str, dict[str, Any]]:
 
 
 @settings(
-    phases=[Phase.generate], max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    phases=[Phase.generate], max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(hospitals(), configurations)
 def test_fast_labels_equal_the_plain_loops(hospital: Hospital, cfg: TasksConfig) -> None:
-    fill(hospital, stays=12)
+    fill_all(hospital, has_last=False)
     wanted = answer(hospital, cfg)
     found = sql_rows(hospital, cfg)
     for task in wanted:

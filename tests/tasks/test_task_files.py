@@ -166,7 +166,7 @@ def test_task_that_is_not_asked_for_is_not_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        ("notes", "none of .* encounters is left at step 9, 'an H&P was signed'"),
+        ("notes", "none of .* encounters is left at step 10, 'an H&P was signed'"),
         ("window", "has 102 rows but none in train at step"),
         ("table", r"records/diagnoses: no Parquet files; .*corpus/notes: no Parquet files"),
         ("column", "column discharge_time is missing; .*column service is int64, expected dictionary"),

@@ -16,6 +16,9 @@ from lang1.corpus.hashes import hash_id
 from lang1.corpus.schema import CLEAN_NOTES
 from lang1.ehr.schema import TABLES
 from lang1.tasks import build_tasks
+from lang1.tasks.build import make_facts
+from lang1.tasks.cohort import select_rows
+from lang1.tasks.database import open_database
 
 runs.set_quiet(True)
 
@@ -70,8 +73,9 @@ class Hospital:
             }
         )
         if notes:
-            self.note(encounter_id, "H&P", admit, patient_id)
-            self.note(encounter_id, "discharge summary", discharge or admit, patient_id)
+            self.note(encounter_id, "H&P", admit, patient_id, written_time=at(admit))
+            end = discharge or admit
+            self.note(encounter_id, "discharge summary", end, patient_id, written_time=at(end))
 
     def note(
         self,
@@ -99,9 +103,11 @@ class Hospital:
         if rejected:
             self.rejected.add(note_id)
 
-    def code(self, encounter_id: str, code: str, system: str | None = "ICD10CM", patient_id: str = "p") -> None:
+    def code(
+        self, encounter_id: str, code: str, system: str | None = "ICD10CM", patient_id: str = "p", **values: Any
+    ) -> None:
         self.diagnoses.append(
-            {"encounter_id": encounter_id, "patient_id": patient_id, "code": code, "code_system": system}
+            {"encounter_id": encounter_id, "patient_id": patient_id, "code": code, "code_system": system, **values}
         )
 
     def claim(self, encounter_id: str, status: str, when: str | None = None, claim_id: str | None = None) -> None:
@@ -179,3 +185,27 @@ def build(
     records, corpus = hospital.write(folder)
     out = folder / name
     return Built(out, build_tasks(cfg or config(), records=records, corpus=corpus, out=out, seed=seed))
+
+
+def fill_all(hospital: Hospital, has_last: bool = True) -> None:
+    """Fillers that give every task rows to train on under every configuration; `has_last`: the records end in 2049."""
+    fill(hospital, stays=12)
+    if has_last:
+        hospital.stay("filler last", "2049-01-01", "2049-06-01", "filler last")
+    for n in range(12):
+        for day in (1, 20):  # they come back, with codes before that
+            name = f"filler-{n}-{day}"
+            hospital.stay(name, f"2012-01-{day:02d}", f"2012-01-{day + 2:02d}", f"returns {n}")
+            hospital.code(name, "I10", patient_id=f"returns {n}")
+
+
+def judge(records: Path, corpus: Path, cfg: TasksConfig, task: str) -> dict[str, Any]:
+    """encounter_id -> label, or the rule that left it out, without fillers: the stage's tables without its files."""
+    database = open_database(records, corpus, records.parent)
+    make_facts(database, cfg, seed=7)
+    steps = select_rows(database, task, cfg)
+    found = database.execute(
+        f"SELECT encounter_id, step, label FROM reasons_{task} LEFT JOIN rows_{task} USING (encounter_id)"
+    ).fetchall()
+    database.close()
+    return {e: label if step is None else steps[step].rule for e, step, label in found if not e.startswith("filler")}

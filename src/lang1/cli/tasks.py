@@ -41,6 +41,10 @@ def tasks(
 
     manifest = build_tasks(config.tasks, records=records, corpus=corpus, out=out, seed=config.seed, force=force)
     show(manifest, out, as_json)
+    if not as_json:
+        for task, cautions in manifest["facts"].get("cautions", {}).items():
+            for caution in cautions:
+                print(f"{task}: note: {caution}")
 
 
 def statistics(

@@ -122,6 +122,8 @@ class TokenizeConfig:
     """author roles kept; null keeps all"""
     leave_out_folds: tuple[Literal["val", "test"], ...] = ()
     """patients of these folds stay out of the corpus: for records without dates, where no window keeps them unseen"""
+    fold_ratio: tuple[float, float, float] = (8.0, 1.0, 1.0)
+    """the folds of leave_out_folds: the same as tasks.split_ratio"""
     validation_fraction: float = 0.001
     """share of patients, and of web documents, held out for validation (5.3: 0.1 %)"""
     web: str | None = None

@@ -53,6 +53,16 @@ class RunConfig:
                 "extract.path",
                 "given when there is no simulate section: where are the records to come from?",
             ),
+            (
+                not self.tokenize.leave_out_folds or self.tokenize.fold_ratio == self.tasks.split_ratio,
+                "tokenize.fold_ratio",
+                "the same as tasks.split_ratio, or notes of val and test patients are pretrained on",
+            ),
+            (
+                not self.tokenize.leave_out_folds or self.tasks.split_unit == "patient",
+                "tasks.split_unit",
+                "patient with tokenize.leave_out_folds, which leaves out patients",
+            ),
         )
 
 

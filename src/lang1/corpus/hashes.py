@@ -14,7 +14,17 @@ def hash_fraction(seed: int, value: str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def patient_fold(seed: int, patient_id: str) -> str:
-    """train, val or test in 8:1:1 (5.2.2): the one assignment of a patient that every task and corpus shares."""
+def fold_cuts(ratio: tuple[float, float, float]) -> tuple[float, float]:
+    """Where train ends and where val ends on [0, 1)."""
+    train, val, test = ratio
+    return train / (train + val + test), (train + val) / (train + val + test)
+
+
+def patient_fold(seed: int, patient_id: str, ratio: tuple[float, float, float] = (8, 1, 1)) -> str:
+    """train, val or test, 8:1:1 (5.2.2): the one assignment of a patient that every task and corpus shares.
+
+    tasks/sql/splits.sql computes the same.
+    """
     fraction = hash_fraction(seed, patient_id)
-    return "train" if fraction < 0.8 else "val" if fraction < 0.9 else "test"
+    train_end, val_end = fold_cuts(ratio)
+    return "train" if fraction < train_end else "val" if fraction < val_end else "test"

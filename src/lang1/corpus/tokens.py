@@ -107,8 +107,8 @@ class Version:
         if self.cfg.author_roles is not None:
             yield "author_role", _mask(_is_in(table["author_role"], self.cfg.author_roles))
         if self.cfg.leave_out_folds:
-            stays = _by_patient(table, lambda p: patient_fold(self.seed, p) not in self.cfg.leave_out_folds)
-            yield "fold", stays
+            out, ratio = self.cfg.leave_out_folds, self.cfg.fold_ratio
+            yield "fold", _by_patient(table, lambda p: patient_fold(self.seed, p, ratio) not in out)
 
 
 def _midnight(day: date) -> pa.Scalar:

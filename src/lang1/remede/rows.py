@@ -62,6 +62,7 @@ class TaskFolder:
     prompt_set: str
     skipped: dict[str, str]
     """tasks that the tasks stage could not build, and why"""
+    cci_classes: int = 5
 
     def read(self, task: str, split: str, limit: int | None = None, seed: int = 0) -> TaskRows | str:
         """Rows of a task and split, at most `limit` drawn by hash; or, as a text, why there are none.
@@ -83,7 +84,7 @@ class TaskFolder:
         table = table.sort_by("row_id")
         if limit is not None and len(table) > limit:
             table = table.take(_draw(table["encounter_id"].to_pylist(), limit, seed))
-        return TaskRows(task, split, table, question_for(task, types[0], self.prompt_set))
+        return TaskRows(task, split, table, question_for(task, types[0], self.prompt_set, self.cci_classes))
 
 
 def open_tasks(path: Path) -> TaskFolder:
@@ -93,7 +94,8 @@ def open_tasks(path: Path) -> TaskFolder:
         raise InputError(f"{path}: written by the stage {manifest.get('stage')}, not tasks; give a tasks folder")
     config = manifest.get("config", {})
     skipped = manifest.get("facts", {}).get("skipped", {})
-    return TaskFolder(path, str(config.get("prompt_set", "recommended")), dict(skipped))
+    prompt_set, cci_classes = str(config.get("prompt_set", "recommended")), int(config.get("cci_classes", 5))
+    return TaskFolder(path, prompt_set, dict(skipped), cci_classes)
 
 
 def _read(path: Path) -> pa.Table:

@@ -110,12 +110,13 @@ def read_examples(cfg: ReportConfig, data: RunData, split: str) -> list[Example]
     if example_refusal(cfg, data) is not None:
         return []
     examples: list[Example] = []
-    prompt_set = str(data.config("tasks").get("prompt_set", "recommended"))
+    tasks = data.config("tasks")
+    prompt_set, cci_classes = str(tasks.get("prompt_set", "recommended")), int(tasks.get("cci_classes", 5))
     for task in sections.task_ids(data):
         row = _short_row(data.run / "tasks" / task / f"{split}.parquet", {example.note for example in examples})
         if row is None:
             continue
-        question = question_for(task, row["note_type"], prompt_set)
+        question = question_for(task, row["note_type"], prompt_set, cci_classes)
         score = _score_of(data, task, split, row["row_id"])
         examples.append(
             Example(

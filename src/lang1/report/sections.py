@@ -16,6 +16,7 @@ from lang1 import figures
 from lang1.config import TASK_IDS
 from lang1.report import words
 from lang1.report.collect import FOLDERS, RunData
+from lang1.tasks.prompts import OPTIONS_PER_TASK
 
 SPLITS = ("train", "val", "test", "temporal_1", "temporal_2")
 FEW_EVENTS = 50
@@ -177,10 +178,11 @@ def base_rates(data: RunData) -> list[RateTable]:
         if not found:
             continue
         options = max(len(facts["labels"]) for facts in found.values())
+        of_paper = paper if options == OPTIONS_PER_TASK.get(task) else {}  # classes were merged: no rate to compare
         rows = []
         for index in [1] if options == 2 else range(options):  # of two options, the other follows
             cells = {
-                split: (facts["labels"][index] / facts["rows"], paper.get((task, index, split), (None, None))[1])
+                split: (facts["labels"][index] / facts["rows"], of_paper.get((task, index, split), (None, None))[1])
                 for split, facts in found.items()
             }
             rows.append((words.option(task, index, question_options(data, task)), cells))

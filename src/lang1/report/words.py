@@ -162,6 +162,6 @@ def split(name: str) -> str:
 def option(task_name: str, index: int, texts: list[str] | None = None) -> str:
     """An option's short name; the question's own words for a task that is not known here."""
     known = OPTIONS.get(task_name)
-    if known is not None and index < len(known):
+    if known is not None and index < len(known) and (texts is None or len(texts) == len(known)):
         return known[index]
     return texts[index] if texts is not None and index < len(texts) else f"option {index}"

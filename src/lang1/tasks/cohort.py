@@ -47,58 +47,76 @@ def _stay_rules(cfg: TasksConfig) -> list[Rule]:
     return [
         Rule("is inpatient", "is_inpatient"),
         Rule("has an admission time and no earlier discharge time, or no times at all", "has_usable_times"),
-        Rule("begins before the patient's death", "is_before_death"),
+        *_when(cfg.exclude_post_death, "begins before the patient's death", "is_before_death"),
         Rule(f"is no transfer (begins {cfg.transfer_hours:g} h or more after the stay before it)", "is_first_of_stay"),
+        *_when(cfg.overlapping_stays == "exclude", "overlaps no other encounter of the patient", "has_no_overlap"),
         Rule("has ended (not: without disposition on the last day of the records)", "has_ended"),
+        *_when(cfg.exclude_newborns, "is no newborn's", "is_no_newborn"),
     ]
 
 
 def _task_rules(task: str, cfg: TasksConfig) -> list[Rule]:
     if task == "readmission":
-        services = ", ".join(cfg.exclude_services) or "none"
-        return [
-            Rule("the patient left alive", "survived"),
-            Rule("did not end in hospice (records without times)", "is_not_hospice"),
-            Rule(f"not on an excluded service ({services})", "is_acute_service"),
-            Rule(f"is followed up for {cfg.readmission_days} days, or readmission is a given fact", "has_follow_up"),
-        ]
+        return _readmission_rules(cfg)
     if task == "mortality":
-        return [Rule("has a discharge disposition", "has_disposition")]
+        return _when(cfg.exclude_no_disposition, "has a discharge disposition", "has_disposition")
     if task == "los":
         return [Rule("has a length of stay", "has_length")]
     if task == "cci":
-        return [Rule("has an ICD code", "has_codes")]
+        of_whom = "an ICD code of an earlier encounter" if cfg.cci_codes == "prior" else "an ICD code"
+        return _when(cfg.exclude_uncoded, f"has {of_whom}", "has_codes")
     maturity = f"was claimed {cfg.claims_follow_up_days} days or more before the records end"
+    final = "has a final claim status (pending and unknown statuses are no negatives)"
     return [
         Rule("there are claims in these records", "has_claims"),
         Rule("has a claim", "has_claim"),
-        *([Rule(maturity, "is_mature")] if cfg.claims_follow_up_days else []),
-        Rule("has a final claim status (pending and unknown statuses are no negatives)", "has_final_status"),
+        *_when(cfg.claims_follow_up_days > 0, maturity, "is_mature"),
+        *_when(cfg.denial_rule != "otherwise", final, "has_final_status"),
+    ]
+
+
+def _readmission_rules(cfg: TasksConfig) -> list[Rule]:
+    services, words = (", ".join(names) for names in (cfg.exclude_services, cfg.exclude_departments))
+    days = cfg.readmission_days
+    known = (
+        f"is followed up for {days} days, or readmission is a given fact"
+        if cfg.exclude_unfollowed
+        else ("has times, or readmission is a given fact")
+    )
+    return [
+        *_when(cfg.exclude_death_in_stay, "the patient left alive", "survived"),
+        Rule("did not end in hospice (records without times)", "is_not_hospice"),
+        *_when(services, f"not on an excluded service ({services})", "is_acute_service"),
+        *_when(words, f"not in an excluded department ({words})", "is_acute_department"),
+        Rule(known, "has_follow_up"),
+        *_when(cfg.died_after_discharge == "exclude", f"lived for {days} days, readmitted or not", "lived_on"),
+        *_when(cfg.last_stay == "exclude", "is followed by another stay of the patient", "is_followed_by_a_stay"),
     ]
 
 
 def _note_rules(task: str, cfg: TasksConfig) -> list[Rule]:
-    note = NOTE_TYPE_PER_TASK[task]
+    note, clock = NOTE_TYPE_PER_TASK[task], "begun" if cfg.prediction_clock == "written" else "signed"
     if note == "H&P":
-        hours, prefix = cfg.max_note_delay_hours, "hp"
-        in_time = "of admission"
-        usable = Rule("an H&P was signed before discharge and death", "hp_is_usable")
+        a_note, prefix, hours, in_time = "an H&P", "hp", cfg.max_note_delay_hours, "of admission"
+        within, types, words = "before discharge and death", cfg.admission_note_types, ""
     else:
-        hours, prefix = cfg.max_summary_delay_hours, "ds"
-        in_time = "after discharge"
-        usable = Rule("a discharge summary was signed before the next stay and death", "ds_is_usable")
-    article = "an" if prefix == "hp" else "a"
+        a_note, prefix, hours, in_time = "a discharge summary", "ds", cfg.max_summary_delay_hours, "after discharge"
+        within, types, words = (
+            "before the next stay and death",
+            cfg.discharge_note_types,
+            ", ".join(cfg.exclude_departments),
+        )
+    named = "" if types == (note,) else f" ({', '.join(types)})"
+    original = f"{a_note} is no addendum and was not begun after it was signed"
     return [
-        Rule(f"has {article} {note}", f"{prefix}_exists"),
-        Rule(f"{article} {note} passed cleaning", f"{prefix}_is_clean"),
-        Rule(f"{article} {note} was signed", f"{prefix}_is_signed"),
-        Rule(f"{article} {note} was signed after admission", f"{prefix}_is_after_admission"),
-        *(
-            []
-            if hours is None
-            else [Rule(f"{article} {note} was signed within {hours:g} h {in_time}", f"{prefix}_is_in_time")]
-        ),
-        usable,
+        Rule(f"has {a_note}{named}", f"{prefix}_exists"),
+        Rule(f"{a_note} passed cleaning", f"{prefix}_is_clean"),
+        *_when(cfg.later_edits == "exclude", original, f"{prefix}_is_original"),
+        *_when(words, f"{a_note} is of no excluded department ({words})", f"{prefix}_is_acute"),
+        Rule(f"{a_note} was {clock}", f"{prefix}_is_signed"),
+        *_when(cfg.notes_within_stay, f"{a_note} was {clock} after admission", f"{prefix}_is_after_admission"),
+        *_when(hours is not None, f"{a_note} was {clock} within {hours or 0:g} h {in_time}", f"{prefix}_is_in_time"),
+        *_when(cfg.notes_within_stay, f"{a_note} was {clock} {within}", f"{prefix}_is_usable"),
     ]
 
 
@@ -110,10 +128,16 @@ def _split_rules(task: str, cfg: TasksConfig) -> list[Rule]:
     }[cfg.split_by]
     if task != "denial":
         return [Rule(place, "is_in_window")]
+    half = f"is in the half of val and test {cfg.split_unit}s that denial keeps"
     return [
         Rule(place, "is_in_denial_window"),
-        Rule("is in the half of val and test patients that denial keeps", "is_in_denial_half"),
+        *_when(cfg.denial_other_half == "leave", half, "is_in_denial_half"),
     ]
+
+
+def _when(is_asked: object, text: str, column: str) -> list[Rule]:
+    """The rule where the configuration asks it."""
+    return [Rule(text, column)] if is_asked else []
 
 
 def select_rows(database: duckdb.DuckDBPyConnection, task: str, cfg: TasksConfig) -> list[Step]:
@@ -142,15 +166,17 @@ def _count_steps(database: duckdb.DuckDBPyConnection, task: str, rules: list[Rul
 
 def _make_rows(database: duckdb.DuckDBPyConnection, task: str) -> None:
     prefix = "hp" if NOTE_TYPE_PER_TASK[task] == "H&P" else "ds"
-    split = "denial_split" if task == "denial" else "shared_split"
+    split = "denial_split" if task == "denial" else f"{prefix}_split"
     database.execute(
         f"""
         CREATE TABLE rows_{task} AS
         SELECT '{task}-' || facts.encounter_id AS row_id, facts.patient_id, facts.encounter_id,
-            clean.note_id, clean.note_type, clean.signed_time AS prediction_time, {task}_label AS label,
+            clean.note_id, '{NOTE_TYPE_PER_TASK[task]}' AS note_type, {prefix}_time AS prediction_time,
+            {task}_label AS label,
             {split} AS split, clean.note_hash, clean.words, clean.author_role, facts.department,
             facts.age_band, facts.is_child, patients.sex, patients.race, patients.ethnicity, patients.borough,
-            {"died_after_discharge" if task == "readmission" else "NULL::BOOLEAN"} AS died_after_discharge
+            {"died_after_discharge" if task == "readmission" else "NULL::BOOLEAN"} AS died_after_discharge,
+            NOT is_no_newborn AS is_newborn, lived_on, by_adt, by_note, claim_days
         FROM reasons_{task} JOIN facts USING (encounter_id)
         JOIN clean_notes AS clean ON clean.note_id = facts.{prefix}_note_id
         LEFT JOIN patients ON patients.patient_id = facts.patient_id

@@ -8,12 +8,14 @@ would be faster with every core and all memory; the labels of 30,000 encounters 
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang1.config import TasksConfig, WindowsConfig
+from lang1.corpus.hashes import fold_cuts
 from lang1.corpus.schema import CLEAN_NOTES
 from lang1.ehr.schema import OPTIONAL, TABLES
 from lang1.errors import InputError
@@ -53,26 +55,66 @@ def run_sql(database: duckdb.DuckDBPyConnection, name: str) -> None:
     database.execute((files("lang1.tasks") / "sql" / f"{name}.sql").read_text(encoding="utf-8"))
 
 
-def set_variables(database: duckdb.DuckDBPyConnection, cfg: TasksConfig) -> None:
+AS_THEY_ARE = (
+    "exclude_post_death",
+    "prediction_clock",
+    "later_edits",
+    "notes_within_stay",
+    "hp_choice",
+    "summary_choice",
+    "readmission_by",
+    "readmission_days",
+    "readmission_boundary",
+    "exclude_unfollowed",
+    "exclude_planned",
+    "planned_ends_search",
+    "los_unit",
+    "cci_codes",
+    "exclude_uncoded",
+    "cci_classes",
+    "denial_rule",
+    "denial_other_half",
+    "split_by",
+    "split_unit",
+    "sequence_fraction",
+)
+"""keys of TasksConfig that the SQL reads under their own names"""
+
+
+def set_variables(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int) -> None:
     """The configuration as DuckDB variables and the table `windows`, as the SQL files read them."""
+    for name in AS_THEY_ARE:
+        _set(database, name, getattr(cfg, name))
+    _set(database, "seed", str(seed))
+    for name, cut in zip(("train_end", "val_end"), fold_cuts(cfg.split_ratio), strict=True):
+        _set(database, name, cut, "DOUBLE")
     _set(database, "transfer_us", round(cfg.transfer_hours * _HOUR_US))
     _set(database, "readmission_us", cfg.readmission_days * 24 * _HOUR_US)
     _set(database, "claims_us", cfg.claims_follow_up_days * 24 * _HOUR_US)
     for name, hours in (("note_delay_us", cfg.max_note_delay_hours), ("summary_delay_us", cfg.max_summary_delay_hours)):
         _set(database, name, None if hours is None else round(hours * _HOUR_US), "BIGINT")
-    _set(database, "exclude_services", [service.strip().lower() for service in cfg.exclude_services], "VARCHAR[]")
-    _set(database, "exclude_planned", cfg.exclude_planned)
-    _set(database, "los_unit", cfg.los_unit)
-    _set(database, "split_by", cfg.split_by)
-    _set(database, "sequence_fraction", cfg.sequence_fraction)
+    for name, words in (
+        ("admission_note_types", cfg.admission_note_types),
+        ("discharge_note_types", cfg.discharge_note_types),
+        ("index_note_types", cfg.admission_note_types + cfg.discharge_note_types),
+        ("exclude_services", cfg.exclude_services),
+    ):
+        _set(database, name, _lowered(words), "VARCHAR[]")
+    departments = "|".join(re.escape(word) for word in _lowered(cfg.exclude_departments) if word)
+    _set(database, "excluded_departments", departments or None, "VARCHAR")
     database.execute("CREATE TABLE windows (family VARCHAR, split VARCHAR, first_day TIMESTAMP, end_day TIMESTAMP)")
     for family, windows in (("shared", cfg.windows), ("denial", cfg.denial_windows)):
         _add_windows(database, family, windows)
 
 
-def set_follow_up_end(database: duckdb.DuckDBPyConnection, cfg: TasksConfig) -> None:
-    """Until when a readmission would be seen: the end of the configured day, or the last discharge of a stay."""
-    if cfg.follow_up_end is not None:
+def set_follow_up_end(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, dates_shifted: bool) -> None:
+    """Until when a readmission would be seen: the end of the configured day, or the last discharge of a stay.
+
+    Null where dates are shifted: no day is the end of every patient's records.
+    """
+    if dates_shifted:
+        _set(database, "follow_up_end", None, "TIMESTAMP")
+    elif cfg.follow_up_end is not None:
         day_after = datetime.combine(cfg.follow_up_end, datetime.min.time()) + timedelta(days=1)
         _set(database, "follow_up_end", day_after, "TIMESTAMP")
     else:
@@ -83,6 +125,10 @@ def set_follow_up_end(database: duckdb.DuckDBPyConnection, cfg: TasksConfig) -> 
 def count(database: duckdb.DuckDBPyConnection, query: str) -> int:
     """The one number that a query gives."""
     return int(database.execute(query).fetchall()[0][0] or 0)
+
+
+def _lowered(words: tuple[str, ...]) -> list[str]:
+    return [word.strip().lower() for word in words]
 
 
 def _set(database: duckdb.DuckDBPyConnection, name: str, value: Any, kind: str | None = None) -> None:

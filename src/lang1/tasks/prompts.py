@@ -37,8 +37,11 @@ class Question:
 
 
 @cache
-def question_for(task: str, note_type: str, prompt_set: str = "recommended") -> Question:
-    """The question that `task` asks of a note of this type. Raises InputError for names that are unknown here."""
+def question_for(task: str, note_type: str, prompt_set: str = "recommended", cci_classes: int = 5) -> Question:
+    """The question that `task` asks of a note of this type; with `cci_classes` 4, the two top scores are one option.
+
+    Raises InputError for names that are unknown here.
+    """
     if task not in TASK_IDS:
         raise InputError(f"{task}: no such task; there are {', '.join(TASK_IDS)}")
     if prompt_set not in PROMPT_SETS:
@@ -46,7 +49,10 @@ def question_for(task: str, note_type: str, prompt_set: str = "recommended") -> 
     if note_type not in _NOTE_NAMES:
         raise InputError(f"{note_type}: no question is asked of this note type; there are {', '.join(_NOTE_NAMES)}")
     file = files("lang1.tasks") / "prompt_sets" / prompt_set / f"{task}.txt"
-    return _parse(file.read_text(encoding="utf-8").replace("{note}", _NOTE_NAMES[note_type]))
+    question = _parse(file.read_text(encoding="utf-8").replace("{note}", _NOTE_NAMES[note_type]))
+    if task == "cci" and cci_classes == 4:
+        return Question(question.text, (*question.options[:3], "score more than 4"))
+    return question
 
 
 def render_question(question: Question) -> str:

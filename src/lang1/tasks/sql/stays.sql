@@ -26,12 +26,14 @@ WITH deaths AS (
     LEFT JOIN deaths USING (patient_id)
 )
 SELECT
-    * EXCLUDE (died_time),
+    *,
     is_untimed OR (admit_time IS NOT NULL AND end_time >= admit_time) AS has_usable_times,
-    NOT coalesce(admit_time::DATE > death_date, false)
+    NOT getvariable('exclude_post_death') OR (
+        NOT coalesce(admit_time::DATE > death_date, false)
         -- the stay in which the patient died does not begin after its own end, even when it lasted no time
         AND NOT coalesce(admit_time >= died_time AND NOT (coalesce(is_expired, false) AND discharge_time = died_time),
-                         false) AS is_before_death
+                         false)
+    ) AS is_before_death
 FROM known;
 
 -- Which stay each encounter belongs to. A stay without an end lasts no time here: it cannot swallow later ones.
@@ -42,7 +44,8 @@ WITH ordered AS (
         max(end_time) OVER (
             PARTITION BY patient_id ORDER BY admit_time, end_time, encounter_id
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS latest_end
+        ) AS latest_end,
+        coalesce(admit_time < latest_end, false) AS is_overlapping
     FROM checked
     WHERE is_inpatient AND has_usable_times AND is_before_death AND NOT is_untimed
 ), numbered AS (
@@ -59,11 +62,12 @@ WITH ordered AS (
 SELECT
     encounter_id,
     first_value(encounter_id) OVER stay AS stay_id,
-    row_number() OVER stay AS place
+    row_number() OVER stay AS place,
+    is_overlapping
 FROM numbered
 WINDOW stay AS (PARTITION BY patient_id, stay_number ORDER BY admit_time, end_time, encounter_id)
 UNION ALL
-SELECT encounter_id, encounter_id, 1
+SELECT encounter_id, encounter_id, 1, false
 FROM checked
 WHERE is_inpatient AND is_before_death AND is_untimed;
 
@@ -71,7 +75,7 @@ SET VARIABLE last_day = (SELECT max(discharge_time)::DATE FROM checked JOIN memb
 
 CREATE TABLE stays AS
 WITH joined AS (
-    SELECT members.stay_id, members.place, checked.*
+    SELECT members.stay_id, members.place, members.is_overlapping, checked.*
     FROM members JOIN checked USING (encounter_id)
 ), merged AS (
     SELECT
@@ -79,6 +83,7 @@ WITH joined AS (
         any_value(patient_id) AS patient_id,
         any_value(birth_date) AS birth_date,
         any_value(death_date) AS death_date,
+        any_value(died_time) AS died_time,
         bool_and(is_untimed) AS is_untimed,
         min(admit_time) AS admit_time,
         max(end_time) AS discharge_time,
@@ -87,9 +92,13 @@ WITH joined AS (
             discharge_disposition IS NULL AND discharge_time::DATE >= getvariable('last_day')))) AS has_ended,
         coalesce(bool_or(is_expired), false) AS is_expired,
         last(discharge_disposition ORDER BY end_time, admit_time, encounter_id) AS disposition,
+        bool_or(is_overlapping) AS has_overlap,
+        coalesce(bool_or(lower(trim(admission_type)) = 'newborn'), false) AS is_newborn,
         coalesce(bool_or(list_contains(getvariable('exclude_services'), lower(trim(service)))), false)
             AS is_excluded_service,
-        first(admission_type ORDER BY place) AS admission_type,
+        coalesce(bool_or(regexp_matches(lower(department), getvariable('excluded_departments'))), false)
+            AS is_excluded_department,
+        coalesce(lower(trim(first(admission_type ORDER BY place))) = 'elective', false) AS is_planned,
         first(department ORDER BY place) AS department,
         first(sequence ORDER BY place) AS sequence,
         first(given_days ORDER BY place) AS given_days,
@@ -101,9 +110,13 @@ WITH joined AS (
 SELECT
     *,
     lead(admit_time) OVER following AS next_admit_time,
-    lead(admission_type) OVER following AS next_admission_type,
+    min(admit_time) FILTER (is_planned) OVER later AS next_planned_time,
+    min(admit_time) FILTER (NOT is_planned) OVER later AS next_unplanned_time,
     CASE WHEN sequence IS NOT NULL
          THEN row_number() OVER (PARTITION BY sequence IS NULL ORDER BY sequence, stay_id) END AS sequence_place,
     count(sequence) OVER () AS sequence_count
 FROM merged
-WINDOW following AS (PARTITION BY patient_id, is_untimed ORDER BY admit_time, stay_id);
+WINDOW
+    following AS (PARTITION BY patient_id, is_untimed ORDER BY admit_time, stay_id),
+    later AS (PARTITION BY patient_id, is_untimed ORDER BY admit_time, stay_id
+              ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING);

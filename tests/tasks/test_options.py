@@ -59,6 +59,9 @@ OPTIONS: list[tuple[str, str, Events, dict[str, Any], Any, Any]] = [
     ("readmission", "death in the stay",
      [("2020-01-01 08:00", "admit"), ("2020-01-03 08:00", "discharge to=Expired")],
      {"exclude_death_in_stay": False}, "the patient left alive", 0),
+    ("readmission", "death in the stay, and those who die later are left out",
+     [("2020-01-01 08:00", "admit"), ("2020-01-03 08:00", "discharge to=Expired"), ("2020-01-03", "death")],
+     {"exclude_death_in_stay": False, "died_after_discharge": "exclude"}, "the patient left alive", 0),
     ("readmission", "death at home within 30 days",
      [*HOME, ("2020-02-02", "death")], {"died_after_discharge": "exclude"}, 0, "lived for 30 days"),
     ("readmission", "death at home on day 31",
@@ -89,6 +92,12 @@ OPTIONS: list[tuple[str, str, Events, dict[str, Any], Any, Any]] = [
      [*HOME, *back("2020-01-20", "admit class=emergency")], {"readmission_by": "admission_note"}, 0, 1),
     ("readmission", "a stay without an H&P",
      [*HOME, *back("2020-01-20"), ("2020-01-20 11:00", "H&P unsigned")], {"readmission_by": "admission_note"}, 1, 0),
+    ("readmission", "an H&P after exactly 30 days",
+     [*HOME, ("2020-02-02 07:00", "admit"), ("2020-02-02 08:00", "H&P"), ("2020-02-03 08:00", "discharge")],
+     {"readmission_by": "admission_note"}, 1, 1),
+    ("readmission", "an H&P a minute later",
+     [*HOME, ("2020-02-02 07:00", "admit"), ("2020-02-02 08:01", "H&P"), ("2020-02-03 08:00", "discharge")],
+     {"readmission_by": "admission_note"}, 1, 0),
     ("readmission", "a clinic's H&P admits nobody",
      [*HOME, *back("2020-01-20", "admit class=outpatient")], {"readmission_by": "admission_note"}, 0, 0),
     ("readmission", "exactly 30 days",
@@ -225,18 +234,29 @@ def test_prediction_time_is_the_chosen_clock(tmp_path: Path) -> None:
         assert built.manifest["facts"]["prediction_clock"] == clock
 
 
+def test_late_hp_of_an_earlier_visit_is_no_readmission(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.stay("visit", "2019-12-30", "2019-12-31", encounter_class="emergency", notes=False)
+    hospital.note("visit", "H&P", "2020-01-09")
+    hospital.stay("stay", "2020-01-01", "2020-01-03")
+    fill_all(hospital)
+    assert judge(*hospital.write(tmp_path), config(readmission_by="admission_note"), "readmission")["stay"] == 0
+
+
 def test_codes_of_earlier_encounters_must_be_known_at_prediction(tmp_path: Path) -> None:
     hospital = Hospital()
     hospital.stay("clinic", "2019-06-01", "2019-06-01", encounter_class="outpatient")
     hospital.stay("first", "2019-12-01", "2019-12-03")
     hospital.stay("second", "2020-01-01", "2020-01-03")
     hospital.stay("third", "2020-02-01", "2020-02-03")
+    hospital.stay("visit", "2019-12-02", "2019-12-02 09:00", encounter_class="emergency", notes=False)
+    hospital.code("visit", "C34.90")  # while the first stay lasts: not earlier than it
     hospital.code("clinic", "I50.9")
     hospital.code("first", "C78.7", coded_time=at("2020-01-15"))
     hospital.code("second", "B20")
     fill_all(hospital)
     found = judge(*hospital.write(tmp_path), config(cci_codes="prior"), "cci")
-    assert (found["first"], found["second"], found["third"]) == (1, 1, 4)
+    assert (found["first"], found["second"], found["third"]) == (1, 2, 4)
 
 
 @pytest.mark.parametrize(

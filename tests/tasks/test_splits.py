@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import random
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 from timelines import Built, Hospital, build
 
-from lang1.config import TASK_IDS, TasksConfig, Window, WindowsConfig
+from lang1.config import TASK_IDS, TasksConfig, Window, WindowsConfig, load_config
 from lang1.corpus.hashes import patient_fold
+from lang1.errors import ConfigError
+from lang1.tasks.database import run_sql, set_variables
 from lang1.tasks.schema import SPLITS
 from lang1.tasks.splits import keeps_denial_half
 
@@ -131,3 +138,95 @@ def test_folds_are_8_1_1_and_denials_16_1_1() -> None:
 def test_another_seed_draws_other_folds(built: Built, tmp_path: Path) -> None:
     other = build(hospital_of(400), tmp_path, CFG, seed=8, filled=False)
     assert {r["row_id"] for r in other.rows("los", "test")} != {r["row_id"] for r in built.rows("los", "test")}
+
+
+def test_sql_computes_the_fold_of_hashes_py() -> None:
+    names = [f"patient {n}" for n in range(3_000)] + ["", "é\u4e2d\U0001f600", "a'b\"c", "p" * 500, "note:n1"]
+    for ratio in ((8.0, 1.0, 1.0), (70.0, 15.0, 15.0), (1.0, 0.0, 0.0)):
+        database = duckdb.connect()
+        set_variables(database, TasksConfig(split_ratio=ratio), seed=3407)
+        database.execute("CREATE TABLE stays AS SELECT unnest(?::VARCHAR[]) AS patient_id", [names])
+        run_sql(database, "splits")
+        rows = database.execute("SELECT patient_id, fold, keeps_half_of(patient_id) FROM folds").fetchall()
+        assert len(rows) == len(names)
+        for name, fold, half in rows:
+            assert fold == patient_fold(3407, name, ratio)
+            assert half == keeps_denial_half(3407, name)
+
+
+def test_ratio_is_70_15_15_when_asked(tmp_path: Path) -> None:
+    built = build(hospital_of(400), tmp_path, replace(CFG, split_ratio=(70, 15, 15), tasks=("los",)), filled=False)
+    rows = [row for row in built.rows("los") if not row["split"].startswith("temporal")]
+    assert all(row["split"] == patient_fold(7, row["patient_id"], (70, 15, 15)) for row in rows)
+    folds = [patient_fold(3, f"patient {n}", (70, 15, 15)) for n in range(20_000)]
+    assert [round(folds.count(fold) / 20_000, 2) for fold in ("train", "val", "test")] == [0.7, 0.15, 0.15]
+
+
+def test_notes_are_split_when_asked_and_the_patients_on_two_sides_are_counted(tmp_path: Path) -> None:
+    cfg = replace(CFG, split_unit="note")
+    built = build(hospital_of(400), tmp_path, cfg, filled=False)
+    statistics = json.loads((built.out / "statistics.json").read_text())
+    of_note: dict[str, set[str]] = {}
+    for task in TASK_IDS:
+        trained = {row["patient_id"] for row in built.rows(task, "train")}
+        for split in SPLITS:
+            also = trained & {row["patient_id"] for row in built.rows(task, split)}
+            assert statistics[task][split]["patients_also_in_train"] == len(also)
+        for row in built.rows(task):
+            if not row["split"].startswith("temporal"):
+                assert row["split"] == patient_fold(7, f"note:{row['note_id']}")
+                of_note.setdefault(row["note_id"], set()).add(row["split"])
+    assert statistics["los"]["test"]["patients_also_in_train"] > 10
+    assert all(len(splits) == 1 for splits in of_note.values())
+    assert any("patients of train are in val and test" in line for line in statistics["los"]["cautions"])
+    # no patient has a split: MEDS's file has none either, the sidecar has the rows'
+    assert pq.read_table(built.out / "meds" / "metadata" / "subject_splits.parquet").num_rows == 0
+    more, extra = hospital_of(400), hospital_of(60, seed=1)
+    for name in ("patients", "encounters", "notes", "diagnoses", "claims"):
+        getattr(more, name).extend(getattr(extra, name))
+    after = {row["row_id"]: row["split"] for row in build(more, tmp_path / "more", cfg, filled=False).rows("los")}
+    assert all(after[row["row_id"]] == row["split"] for row in built.rows("los"))
+
+
+def test_papers_denial_trains_on_the_other_half_and_says_so(built: Built, tmp_path: Path) -> None:
+    whole = build(hospital_of(400), tmp_path, replace(CFG, denial_other_half="train"), filled=False)
+    for split in ("val", "test", "temporal_1", "temporal_2"):
+        assert whole.rows("denial", split) == built.rows("denial", split)
+    added = {r["patient_id"] for r in whole.rows("denial", "train")} - {
+        r["patient_id"] for r in built.rows("denial", "train")
+    }
+    assert added
+    assert all(patient_fold(7, p) != "train" and not keeps_denial_half(7, p) for p in added)
+    said = [json.loads((b.out / "statistics.json").read_text())["denial"] for b in (built, whole)]
+    assert said[0]["train_patients_in_val_or_test_of_other_tasks"] == 0
+    assert said[1]["train_patients_in_val_or_test_of_other_tasks"] > 0
+    assert any("18:1:1" in line for line in said[1]["cautions"])
+    assert not any("18:1:1" in line for line in said[0]["cautions"])
+    reasons = [step["rule"] for step in csv.DictReader((whole.out / "attrition.csv").open())]
+    assert not any("that denial keeps" in rule for rule in reasons)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["tasks.split_ratio=[0,1,1]"], "tasks.split_ratio: must be 0 or more, and train above 0"),
+        (["tasks.split_ratio=[8,1]"], "tasks.split_ratio"),
+        (
+            ["tokenize.leave_out_folds=[test]", "tasks.split_ratio=[7,2,1]"],
+            "tokenize.fold_ratio: must be the same as tasks.split_ratio",
+        ),
+        (
+            ["tokenize.leave_out_folds=[test]", "tasks.split_unit=note"],
+            "tasks.split_unit: must be patient with tokenize.leave_out_folds",
+        ),
+    ],
+)
+def test_ratios_that_cannot_be_are_refused(overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, overrides, "tasks")
+    assert told in str(caught.value)
+
+
+def test_corpus_leaves_out_the_folds_of_the_tasks() -> None:
+    same = ["tokenize.leave_out_folds=[val,test]", "tokenize.fold_ratio=[70,15,15]", "tasks.split_ratio=[70,15,15]"]
+    assert load_config(None, same, "tasks").tokenize.fold_ratio == (70, 15, 15)

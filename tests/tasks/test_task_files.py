@@ -103,6 +103,56 @@ def test_statistics_count_the_rows(built: Built) -> None:
         assert statistics[task]["total"]["rows"] == len(built.rows(task))
 
 
+def test_statistics_report_both_readings_both_ways_with_deaths_and_small_classes(tmp_path: Path) -> None:
+    hospital = Hospital()
+    for n, (returns, note, dies) in enumerate([(1, 1, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 1)]):
+        hospital.patient(f"r{n}", death_date=date(2020, 1, 25) if dies else None)
+        hospital.stay(f"r{n}", "2020-01-01", "2020-01-04", f"r{n}", admission_type="newborn" if n == 0 else None)
+        if returns:
+            hospital.stay(f"r{n} again", "2020-01-15", "2020-01-16", f"r{n}", notes=False)
+        if note:
+            again = f"r{n} again" if returns else f"r{n} visit"
+            if not returns:
+                hospital.stay(again, "2020-01-15", "2020-01-16", f"r{n}", encounter_class="emergency", notes=False)
+            hospital.note(again, "H&P", "2020-01-15", f"r{n}")
+        hospital.claim(f"r{n}", "no denial", f"2020-01-{10 + n}")
+    hospital.stay("end", "2021-01-01", "2021-01-02", "end")
+    built = build(hospital, tmp_path)
+    found = json.loads((built.out / "statistics.json").read_text())
+    total = found["readmission"]["total"]
+    assert found["readmission"]["readings"] == {
+        "both": 1, "adt_only": 1, "admission_note_only": 1, "neither": 42, "agreement": round(43 / 45, 6)
+    }  # fmt: skip
+    assert (total["rows"], total["labels"][1], total["died_after_discharge"]) == (45, 2, 2)
+    assert total["rate_with_deaths_as_0"] == round(2 / 45, 6)
+    assert total["rate_without_deaths"] == round(2 / 43, 6)
+    assert total["newborns"] == 1
+    assert ["train", "yes"] in found["readmission"]["small_classes"]
+    assert ["temporal_1", "yes"] not in found["readmission"]["small_classes"]  # a split without rows
+    days = found["denial"]["claim_days_median_and_95th_by_label"]
+    assert days[1] is None
+    assert set(days[0]) <= {6, 7, 8, 9, 10}
+    assert any("not prognostic" in line for line in found["cci"]["cautions"])
+
+
+def test_two_top_classes_are_one_when_asked(tmp_path: Path) -> None:
+    from lang1.remede.rows import TaskRows, open_tasks
+
+    hospital = hospital_of_all_sorts()
+    for code in ("C78.7", "B20"):
+        hospital.code("child", code)
+    built = build(hospital, tmp_path, config(cci_classes=4))
+    assert built.labels("cci")["child"] == 3
+    questions = json.loads((built.out / "questions.json").read_text())
+    assert questions["cci"]["options"] == ["score 0", "score 1 to 2", "score 3 to 4", "score more than 4"]
+    statistics = json.loads((built.out / "statistics.json").read_text())["cci"]["total"]
+    assert len(statistics["labels"]) == 4
+    assert sum(statistics["labels"]) == statistics["rows"]
+    rows = open_tasks(built.out).read("cci", "train")
+    assert isinstance(rows, TaskRows)
+    assert list(rows.question.options) == questions["cci"]["options"]
+
+
 def test_questions_are_those_of_the_prompt_set(built: Built, tmp_path: Path) -> None:
     questions = json.loads((built.out / "questions.json").read_text())
     assert questions["cci"]["options"][3] == "score 5 to 7"

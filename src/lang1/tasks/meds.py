@@ -72,7 +72,7 @@ def _make_map(database: duckdb.DuckDBPyConnection, tasks: Sequence[str]) -> None
     """The table `subjects` (patient_id, subject_id) of every patient with a row."""
     import pyarrow as pa
 
-    every = " UNION ".join(f"SELECT patient_id FROM rows_{task}" for task in tasks)
+    every = " UNION ".join(f"SELECT DISTINCT patient_id FROM rows_{task}" for task in tasks)
     ids = database.sql(f"{every} ORDER BY patient_id").to_arrow_table()["patient_id"].to_pylist()
     subjects = pa.table(
         {

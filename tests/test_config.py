@@ -173,7 +173,15 @@ def test_recipe_that_comes_with_lang1_is_valid_and_named_for_its_file(recipe: Pa
     assert load_config(recipe, []).name == recipe.stem
 
 
-@pytest.mark.parametrize(("name", "differs"), [("single-task", {"finetune"}), ("web-only", {"pretrain"})])
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [
+        ("single-task", {"finetune"}),
+        ("web-only", {"pretrain"}),
+        ("remede-recommended", {"tasks"}),
+        ("remede-paper", {"tasks"}),
+    ],
+)
 def test_recipes_of_comparisons_differ_from_the_demo_in_one_section(name: str, differs: set[str]) -> None:
     demo, other = (vars(load_config(ROOT / "recipes" / f"{n}.yaml", [])) for n in ("demo", name))
     assert {key for key in demo if demo[key] != other[key]} == differs | {"name", "report"}

@@ -65,7 +65,8 @@ def _draw_notes(
     for note_type, anchor in (("H&P", start), ("discharge summary", end)):
         for k in range(draw.choice([0, 1, 1, 2, 3])):
             signed = anchor + timedelta(minutes=draw.choice([-1, 0, 0, 1, 1, 60, 60, 600, *BORDERS]))
-            written = signed + timedelta(minutes=draw.choice([-600, -60, -60, -60, 0, 0, 0, 1]))
+            before = hospital.notes[-1].get("written_time") if k and draw.random() < 0.3 else None
+            written = before or signed + timedelta(minutes=draw.choice([-600, -60, -60, -60, 0, 0, 0, 1]))
             kind = draw.choice([note_type] * 6 + ["Physician note" if note_type == "H&P" else "progress"])
             hospital.note(
                 name, kind, draw.choice([str(signed)] * 9 + [None]), patient,

@@ -30,7 +30,13 @@ OPTIONS: list[tuple[str, str, Events, dict[str, Any], Any, Any]] = [
      {"prediction_clock": "written"}, 0, "an H&P was begun after admission"),
     ("mortality", "an H&P begun after it was signed",
      [*HOME, ("2020-01-01 09:00", "H&P written=2020-01-02")],
-     {"later_edits": "keep"}, "an H&P is no addendum and was not begun after it was signed", 0),
+     {"later_edits": "keep"}, "an H&P is no addendum and no later edit", 0),
+    ("mortality", "an H&P signed again, first before admission",
+     [*HOME, ("2019-12-31 08:00", "H&P written=2019-12-30"), ("2020-01-01 09:00", "H&P written=2019-12-30")],
+     {"later_edits": "keep"}, "an H&P was signed after admission", 0),
+    ("los", "an amended H&P",
+     [*HOME, ("2020-01-01 09:00", "H&P kind=H&P_(amended)")],
+     {"later_edits": "keep", "admission_note_types": ("h&p (amended)", "h&p")}, "has an H&P", 0),
     ("readmission", "an addendum alone",
      [*HOME, ("2020-01-03 09:00", "discharge summary text=ADDENDUM:_late")],
      {"later_edits": "keep"}, "a discharge summary is no addendum", 0),
@@ -189,8 +195,8 @@ def test_option_decides(case: tuple[Any, ...], judged: Judge) -> None:
 def test_every_option_of_the_rules_has_a_case() -> None:
     """But for what tests/tasks/test_splits.py and tests of notes, windows and prompts draw."""
     elsewhere = {
-        "tasks", "split_by", "split_unit", "split_ratio", "sequence_fraction", "windows", "denial_windows",
-        "denial_other_half", "hp_choice", "summary_choice", "follow_up_end", "prompt_set",
+        "tasks", "own", "audit", "split_by", "split_unit", "split_ratio", "sequence_fraction", "windows",
+        "denial_windows", "denial_other_half", "hp_choice", "summary_choice", "follow_up_end", "prompt_set",
         "cci_weights", "cci_age_points",
     }  # fmt: skip
     drawn = {key for _, _, _, change, *_ in OPTIONS for key in change}

@@ -127,7 +127,7 @@ def _notes(hospital: Hospital, stay: Row, types: tuple[str, ...], cfg: TasksConf
             continue
         if note["note_id"] in hospital.rejected or _clock(note, cfg) is None:
             continue
-        if cfg.later_edits == "exclude" and _is_later_edit(note):
+        if cfg.later_edits == "exclude" and (_is_later_edit(note) or _is_signed_again(hospital, note)):
             continue
         if cfg.notes_within_stay:
             death = stay["patient"].get("death_date")
@@ -140,6 +140,15 @@ def _notes(hospital: Hospital, stay: Row, types: tuple[str, ...], cfg: TasksConf
 def _is_later_edit(note: Row) -> bool:
     signed, written = note["signed_time"], note.get("written_time")
     return note["text"].lower().startswith("addendum") or bool(signed and written and written > signed)
+
+
+def _is_signed_again(hospital: Hospital, note: Row) -> bool:
+    keys = ("patient_id", "encounter_id", "note_type", "written_time")
+    return any(
+        all(note.get(key) == other.get(key) is not None for key in keys)
+        and note["signed_time"] and other["signed_time"] and other["signed_time"] < note["signed_time"]
+        for other in hospital.notes
+    )  # fmt: skip
 
 
 def _choose(notes: list[Row], how: str, default: str, cfg: TasksConfig) -> Row | None:

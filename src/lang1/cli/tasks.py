@@ -42,9 +42,13 @@ def tasks(
     manifest = build_tasks(config.tasks, records=records, corpus=corpus, out=out, seed=config.seed, force=force)
     show(manifest, out, as_json)
     if not as_json:
-        for task, cautions in manifest["facts"].get("cautions", {}).items():
-            for caution in cautions:
-                print(f"{task}: note: {caution}")
+        _print_cautions(manifest["facts"].get("cautions", {}))
+
+
+def _print_cautions(cautions: dict[str, list[str]]) -> None:
+    """Each line once, with the tasks that it is about."""
+    for caution in dict.fromkeys(line for lines in cautions.values() for line in lines):
+        print(f"{', '.join(task for task, lines in cautions.items() if caution in lines)}: note: {caution}")
 
 
 def statistics(

@@ -91,7 +91,7 @@ class TasksConfig:
     prediction_clock: Literal["signed", "written"] = "signed"
     """which time of the index note is prediction_time: first signed, or begun"""
     later_edits: Literal["exclude", "keep"] = "exclude"
-    """addenda and notes that were begun after they were signed: their text is later than their time says"""
+    """addenda, notes signed again, notes begun after they were signed: their text is later than their time says"""
     notes_within_stay: bool = True
     """an H&P is signed from admission to before discharge and death, a discharge summary from admission to before the
     next stay and death; false: whenever"""

@@ -107,7 +107,7 @@ def _note_rules(task: str, cfg: TasksConfig) -> list[Rule]:
             ", ".join(cfg.exclude_departments),
         )
     named = "" if types == (note,) else f" ({', '.join(types)})"
-    original = f"{a_note} is no addendum and was not begun after it was signed"
+    original = f"{a_note} is no addendum and no later edit"
     return [
         Rule(f"has {a_note}{named}", f"{prefix}_exists"),
         Rule(f"{a_note} passed cleaning", f"{prefix}_is_clean"),

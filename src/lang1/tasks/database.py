@@ -81,7 +81,7 @@ AS_THEY_ARE = (
 """keys of TasksConfig that the SQL reads under their own names"""
 
 
-def set_variables(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int) -> None:
+def set_variables(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int = 0) -> None:
     """The configuration as DuckDB variables and the table `windows`, as the SQL files read them."""
     for name in AS_THEY_ARE:
         _set(database, name, getattr(cfg, name))

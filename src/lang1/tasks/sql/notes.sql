@@ -4,10 +4,16 @@
 
 CREATE TABLE candidate_notes AS
 WITH kinds AS (
-    SELECT note_id, patient_id, encounter_id, CASE
-        WHEN list_contains(getvariable('admission_note_types'), lower(trim(note_type))) THEN 'H&P'
-        WHEN list_contains(getvariable('discharge_note_types'), lower(trim(note_type))) THEN 'discharge summary'
-    END AS note_type
+    SELECT
+        note_id, patient_id, encounter_id,
+        CASE
+            WHEN list_contains(getvariable('admission_note_types'), lower(trim(note_type))) THEN 'H&P'
+            WHEN list_contains(getvariable('discharge_note_types'), lower(trim(note_type))) THEN 'discharge summary'
+        END AS note_type,
+        -- a later edit: its type says so, or a note of the same beginning was signed before it
+        regexp_matches(lower(note_type), 'addend|amend|late entry|correct(ed|ion)|revis(ed|ion)')
+            OR coalesce(written_time IS NOT NULL AND signed_time > min(signed_time) OVER (
+                PARTITION BY patient_id, encounter_id, notes.note_type, written_time), false) AS is_version
     FROM notes
     WHERE list_contains(getvariable('index_note_types'), lower(trim(note_type)))
 ), clean AS (
@@ -24,7 +30,7 @@ WITH kinds AS (
     WHERE list_contains(getvariable('index_note_types'), lower(trim(note_type)))
 ), linked AS (
     SELECT
-        members.stay_id, kinds.note_type, kinds.note_id, clean.* EXCLUDE (note_id),
+        members.stay_id, kinds.note_type, kinds.note_id, kinds.is_version, clean.* EXCLUDE (note_id),
         stays.is_untimed, stays.admit_time, stays.discharge_time, stays.death_date, stays.next_admit_time,
         clean.note_id IS NOT NULL AS is_clean
     FROM kinds
@@ -35,7 +41,7 @@ WITH kinds AS (
 )
 SELECT
     *,
-    is_clean AND (getvariable('later_edits') = 'keep' OR NOT is_later_edit) AS is_original,
+    is_clean AND (getvariable('later_edits') = 'keep' OR NOT (is_version OR is_later_edit)) AS is_original,
     is_original AND (note_type = 'H&P' OR NOT is_excluded) AS is_acute,
     is_acute AND (is_untimed OR clock_time IS NOT NULL) AS is_signed,
     is_signed AND (is_untimed OR NOT getvariable('notes_within_stay') OR clock_time >= admit_time) AS is_after_admission,

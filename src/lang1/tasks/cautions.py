@@ -42,7 +42,8 @@ def _of_task(task: str, cfg: TasksConfig, origin: Origin) -> list[str]:
             lines.append("stays that were not followed up count as not readmitted (exclude_unfollowed: false)")
         if not cfg.exclude_death_in_stay:
             lines.append("stays that ended in death count as not readmitted (exclude_death_in_stay: false)")
-        if cfg.max_summary_delay_hours is None or cfg.max_summary_delay_hours > cfg.transfer_hours:
+        late = cfg.max_summary_delay_hours is None or cfg.max_summary_delay_hours > cfg.transfer_hours
+        if cfg.notes_within_stay and late:
             lines.append(
                 "a discharge summary may be signed later than transfer_hours after discharge: leaving out those signed "
                 "after the next stay began takes positives alone"

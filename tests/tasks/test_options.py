@@ -196,8 +196,8 @@ def test_every_option_of_the_rules_has_a_case() -> None:
     """But for what tests/tasks/test_splits.py and tests of notes, windows and prompts draw."""
     elsewhere = {
         "tasks", "own", "audit", "split_by", "split_unit", "split_ratio", "sequence_fraction", "windows",
-        "denial_windows", "denial_other_half", "hp_choice", "summary_choice", "follow_up_end", "prompt_set",
-        "cci_weights", "cci_age_points",
+        "denial_windows", "denial_other_half", "hp_choice", "summary_choice", "choose_note", "follow_up_end",
+        "prompt_set", "cci_weights", "cci_age_points",
     }  # fmt: skip
     drawn = {key for _, _, _, change, *_ in OPTIONS for key in change}
     assert set(TasksConfig.__dataclass_fields__) - elsewhere == drawn

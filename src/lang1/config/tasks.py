@@ -100,10 +100,14 @@ class TasksConfig:
     max_summary_delay_hours: float | None = 24.0
     """a discharge summary signed later than this after discharge is left out, whatever the outcome; at most
     transfer_hours, no readmission can precede it (docs/tasks.md); null: no cap"""
-    hp_choice: Literal["first", "last", "longest"] = "first"
-    """of several usable H&Ps of a stay; ties go by time, then to the smallest note_id"""
+    hp_choice: Literal["first", "last", "longest", "mimic3"] = "first"
+    """of several usable H&Ps of a stay; ties go by time, then to the smallest note_id. mimic3: the priorities of 5.2.3,
+    physician over general over nursing notes, then resident/attending, resident, attending, fellow, h&p; the longest"""
     summary_choice: Literal["last", "first", "longest"] = "last"
     """of several usable discharge summaries of a stay"""
+    choose_note: Literal["after", "before"] = "after"
+    """after: one of the notes that keep every rule; before: one of all cleaned notes, and the rules are asked of that
+    one alone, so that a stay whose chosen note is late is left out (5.2.3)"""
 
     # --- readmission
     readmission_by: Literal["adt", "admission_note"] = "adt"

@@ -24,7 +24,7 @@ from lang1.tasks.meds import export_meds
 from lang1.tasks.origin import Origin, read_origin
 from lang1.tasks.prompts import NOTE_TYPE_PER_TASK, question_for, render_question
 from lang1.tasks.rows import write_left_out, write_rows
-from lang1.tasks.schema import ATTRITION
+from lang1.tasks.schema import ATTRITION, NOTE_ATTRITION
 from lang1.tasks.splits import refuse_what_cannot_be_split
 from lang1.tasks.statistics import NO_CLAIMS, task_statistics
 
@@ -102,9 +102,23 @@ def _write_tables(
     writer.writerow(ATTRITION.names)
     writer.writerows(astuple(step) for found in steps.values() for step in found)
     runs.write_text(stage.out / "attrition.csv", sink.getvalue())
+    _write_note_attrition(database, stage)
     statistics = {task: task_statistics(database, task, cfg, steps[task], cautions[task]) for task in cfg.tasks}
     runs.write_json(stage.out / "statistics.json", statistics)
     runs.write_json(stage.out / "questions.json", {task: _describe_question(task, cfg) for task in cfg.tasks})
+
+
+def _write_note_attrition(database: duckdb.DuckDBPyConnection, stage: Stage) -> None:
+    """What each condition leaves of the notes that may be index notes, for the paper's counts of 5.2.3."""
+    rows = database.execute("SELECT note_type, step, rule, notes, stays FROM note_attrition").fetchall()
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(NOTE_ATTRITION.names)
+    writer.writerows(rows)
+    runs.write_text(stage.out / "note_attrition.csv", sink.getvalue())
+    for kind in dict.fromkeys(row[0] for row in rows):
+        told = ", ".join(f"{notes:,} {rule}" for of_kind, _, rule, notes, _ in rows if of_kind == kind)
+        runs.say(f"tasks: {kind} notes: {told}")
 
 
 def _describe_question(task: str, cfg: TasksConfig) -> dict[str, Any]:

@@ -61,6 +61,7 @@ AS_THEY_ARE = (
     "later_edits",
     "notes_within_stay",
     "hp_choice",
+    "choose_note",
     "summary_choice",
     "readmission_by",
     "readmission_days",

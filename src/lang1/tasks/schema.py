@@ -57,6 +57,16 @@ ATTRITION = pa.schema(
     ]
 )
 
+NOTE_ATTRITION = pa.schema(
+    [
+        _column("note_type", pa.string(), "H&P or discharge summary: what the note may be the index note for."),
+        _column("step", pa.int32(), "Order of the condition; a note that fails one fails those after it."),
+        _column("rule", pa.string(), "What the note is."),
+        _column("notes", pa.int64(), "Notes of which it holds."),
+        _column("stays", pa.int64(), "Stays that have such a note."),
+    ]
+)
+
 LEFT_OUT = pa.schema(
     [
         _column("encounter_id", pa.string(), "An encounter that is not a row of the task.", nullable=False),

@@ -2,7 +2,16 @@
 -- each condition holds for both outcomes alike. Columns accumulate: a note that fails one condition fails those after it.
 -- A stay without times has notes without times: for it only the cleaning counts.
 
-CREATE TABLE candidate_notes AS
+-- The priorities of 5.2.3, read from author_role as source mimic3 writes it: 'Physician: Physician Resident Admission
+-- Note'. "The heuristic first prioritizes Physician Note > General Note > Nurse Note, then prioritizes
+-- "resident/attending" > "resident" > "attending" > "fellow" > "h&p"."
+CREATE MACRO category_rank(role) AS CASE
+    WHEN role ILIKE 'physician%' THEN 1 WHEN role ILIKE 'general%' THEN 2 WHEN role ILIKE 'nurs%' THEN 3 ELSE 4 END;
+CREATE MACRO description_rank(role) AS CASE
+    WHEN role ILIKE '%resident%' AND role ILIKE '%attending%' THEN 1 WHEN role ILIKE '%resident%' THEN 2
+    WHEN role ILIKE '%attending%' THEN 3 WHEN role ILIKE '%fellow%' THEN 4 WHEN role ILIKE '%h&p%' THEN 5 ELSE 6 END;
+
+CREATE TABLE judged_notes AS
 WITH kinds AS (
     SELECT
         note_id, patient_id, encounter_id,
@@ -18,7 +27,7 @@ WITH kinds AS (
     WHERE list_contains(getvariable('index_note_types'), lower(trim(note_type)))
 ), clean AS (
     SELECT
-        note_id, words, signed_time, written_time,
+        note_id, words, author_role, signed_time, written_time,
         CASE getvariable('prediction_clock') WHEN 'written' THEN written_time ELSE signed_time END AS clock_time,
         CASE getvariable('prediction_clock') WHEN 'written' THEN signed_time ELSE written_time END AS other_time,
         coalesce(regexp_matches(lower(department), getvariable('excluded_departments')), false) AS is_excluded,
@@ -60,27 +69,35 @@ SELECT
     )) AS is_usable
 FROM linked;
 
--- Which of several: `first`, `last` or `longest` (of equal length the first H&P, the last summary). Ties go by the other
--- clock in the same direction, then to the smallest note_id.
-CREATE TABLE index_notes AS
+-- Which of several, `place` 1: `first`, `last`, `longest` (of equal length the first H&P, the last summary) or `mimic3`.
+-- Ties go by the other clock in the same direction, then to the smallest note_id. Of the usable notes, or (choose_note:
+-- before) of all cleaned ones.
+CREATE TABLE candidate_notes AS
 WITH asked AS (
     SELECT
         *,
         CASE note_type WHEN 'H&P' THEN getvariable('hp_choice') ELSE getvariable('summary_choice') END AS choice,
         CASE WHEN choice = 'last' OR (choice = 'longest' AND note_type != 'H&P') THEN -1 ELSE 1 END AS direction
-    FROM candidate_notes
-    WHERE is_usable
+    FROM judged_notes
 )
-SELECT stay_id, note_type, note_id, clock_time
-FROM asked
-QUALIFY row_number() OVER (
-    PARTITION BY stay_id, note_type
-    ORDER BY
-        CASE choice WHEN 'longest' THEN -words ELSE 0 END,
-        direction * epoch_us(clock_time) NULLS LAST,
-        direction * epoch_us(other_time) NULLS LAST,
-        note_id
-) = 1;
+SELECT
+    * EXCLUDE (choice, direction),
+    row_number() OVER (
+        PARTITION BY stay_id, note_type
+        ORDER BY
+            CASE WHEN CASE getvariable('choose_note') WHEN 'before' THEN is_clean ELSE is_usable END THEN 0 ELSE 1 END,
+            CASE choice WHEN 'mimic3' THEN category_rank(author_role) ELSE 0 END,
+            CASE choice WHEN 'mimic3' THEN description_rank(author_role) ELSE 0 END,
+            CASE WHEN choice IN ('longest', 'mimic3') THEN -words ELSE 0 END,
+            direction * epoch_us(clock_time) NULLS LAST,
+            direction * epoch_us(other_time) NULLS LAST,
+            note_id
+    ) AS place
+FROM asked;
+DROP TABLE judged_notes;
+
+CREATE TABLE index_notes AS
+SELECT stay_id, note_type, note_id, clock_time FROM candidate_notes WHERE place = 1 AND is_usable;
 
 CREATE TABLE note_facts AS
 SELECT
@@ -93,4 +110,30 @@ SELECT
     bool_or(is_in_time) AS is_in_time,
     bool_or(is_usable) AS is_usable
 FROM candidate_notes
+WHERE getvariable('choose_note') = 'after' OR place = 1
 GROUP BY stay_id, note_type;
+
+-- How many notes each condition leaves, and of how many stays: 5.2.3 counts its notes so, 19K, 6K, 5,658.
+CREATE TABLE note_attrition AS
+WITH counted AS (
+    SELECT *, getvariable('choose_note') = 'after' AS after FROM candidate_notes
+), steps AS (
+    SELECT note_type, unnest([
+        {'step': 1, 'rule': 'is a note of a stay', 'holds': true},
+        {'step': 2, 'rule': 'passed cleaning', 'holds': is_clean},
+        {'step': 3, 'rule': 'is the one chosen of its stay', 'holds': NOT after AND is_clean AND place = 1},
+        {'step': 4, 'rule': 'is no addendum and no later edit', 'holds': is_original AND (after OR place = 1)},
+        {'step': 5, 'rule': 'is of no excluded department', 'holds': is_acute AND (after OR place = 1)},
+        {'step': 6, 'rule': 'has a time', 'holds': is_signed AND (after OR place = 1)},
+        {'step': 7, 'rule': 'was there after admission', 'holds': is_after_admission AND (after OR place = 1)},
+        {'step': 8, 'rule': 'was there in time', 'holds': is_in_time AND (after OR place = 1)},
+        {'step': 9, 'rule': 'was there before the end', 'holds': is_usable AND (after OR place = 1)},
+        {'step': 10, 'rule': 'is the one chosen of its stay', 'holds': after AND is_usable AND place = 1}
+    ], recursive := true), stay_id
+    FROM counted
+)
+SELECT note_type, step, rule, count(*) FILTER (holds) AS notes, count(DISTINCT stay_id) FILTER (holds) AS stays
+FROM steps
+WHERE step <> CASE getvariable('choose_note') WHEN 'after' THEN 3 ELSE 10 END
+GROUP BY note_type, step, rule
+ORDER BY note_type, step;

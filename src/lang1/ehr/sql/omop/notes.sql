@@ -11,6 +11,8 @@ SELECT
         ELSE 'hospital'
     END AS category,
     CASE
+        -- an addendum is no index note: it is signed after the note whose name it bears
+        WHEN lower(n.note_title) LIKE '%addend%' THEN lower(n.note_title)
         WHEN lower(n.note_title) LIKE '%discharge summary%' THEN 'discharge summary'
         WHEN lower(n.note_title) LIKE '%h&p%' OR lower(n.note_title) LIKE '%history and physical%' THEN 'H&P'
         ELSE coalesce(n.note_title, 'unknown')

@@ -101,7 +101,7 @@ def test_commands_options_and_keys_that_are_shown_exist(page: Path, generate: Mo
             overrides = [
                 word
                 for before, word in zip(["", *arguments], arguments, strict=False)
-                if "=" in word and not word.startswith("--") and not before.startswith("--")
+                if "=" in word and "://" not in word and not word.startswith("--") and not before.startswith("--")
             ]
             overrides.append("extract.path=x")
             load_config(None, overrides, section=name if name in {f.name for f in fields(RunConfig)} else "report")

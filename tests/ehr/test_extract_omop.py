@@ -18,7 +18,7 @@ from lang1 import runs
 from lang1.config import ExtractConfig
 from lang1.ehr import extract, writing
 from lang1.ehr.schema import TABLES
-from lang1.errors import InputError
+from lang1.errors import InputError, Unfinished
 
 from .hospital import NOTE, needs_ddl, warehouse
 
@@ -267,6 +267,30 @@ def test_a_killed_extraction_ends_with_the_same_bytes(tmp_path: Path) -> None:
     whole = extract(ExtractConfig(), source=source, out=tmp_path / "whole", seed=1)
     assert data_files(resumed) == data_files(whole)
     assert not list((tmp_path / "killed").rglob(".*"))
+
+
+def test_tables_that_are_written_are_kept_when_the_disk_is_full(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = warehouse(tmp_path / "w.duckdb", 5, True, "UPDATE visit_occurrence SET person_id = 77 WHERE person_id = 2")
+    whole = extract(ExtractConfig(), source=source, out=tmp_path / "whole", seed=1)
+    plain = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.parent.name == "notes":
+            raise OSError(28, "No space left on device")
+        return plain(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(Unfinished, match="the disk is full"):
+            extract(ExtractConfig(), source=source, out=out, seed=1)
+    kept = {path: path.stat().st_ino for path in out.glob("*/*.parquet") if path.name != "notes.parquet"}
+    assert {path.parent.name for path in kept} == {"patients", "encounters", "rejects"}
+    resumed = extract(ExtractConfig(), source=source, out=out, seed=1)
+    assert data_files(resumed) == data_files(whole) and resumed["counts"] == whole["counts"]
+    assert resumed["facts"] == whole["facts"]
+    assert {path: path.stat().st_ino for path in kept} == kept
 
 
 def test_the_source_is_not_changed(tmp_path: Path, out: Path) -> None:

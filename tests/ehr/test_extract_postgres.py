@@ -231,7 +231,7 @@ def test_types_that_arrow_lacks_come_as_text_and_numbers_of_features_as_numbers(
         (NOTES.replace(", n.t AS text", ""), "no column text; write NULL AS text"),
         (NOTES.replace("'H&P'", "(1 / (n.id = 'N-1')::int)::text"), "a CAST or a computation fails on some row"),
         (NOTES.replace("n.at AS", "CAST(n.t AS timestamp) AS"), "(InvalidDatetimeFormat, SQLSTATE 22007)"),
-        ("DELETE FROM doc", "notes.sql"),
+        ("DELETE FROM doc", 'notes.sql: line 1: syntax error at or near "FROM"'),
     ],
 )  # fmt: skip
 def test_sql_that_fails_is_named_without_a_value(server: Server, tmp_path: Path, notes: str, message: str) -> None:
@@ -244,6 +244,18 @@ def test_sql_that_fails_is_named_without_a_value(server: Server, tmp_path: Path,
             assert con.execute("SELECT count(*) FROM doc").fetchone() == (30,)
     assert message in str(caught.value) and "\n" not in str(caught.value) and "word" not in str(caught.value)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_faults_of_all_files_come_at_once(server: Server, tmp_path: Path) -> None:
+    mine = "SELECT p.id AS patient_id, jsonb_object(p.sex) ? 'a' AS sex FROM pat p"  # DuckDB has no such operator
+    cfg = own_sql(tmp_path / "sql", patients=mine, encounters=ENCOUNTERS.replace("s.ward", "no(s.ward)"), notes=NOTES)
+    with server.database() as database:
+        server.run(database, TABLES)
+        with pytest.raises(InputError) as caught:
+            extract(cfg, source=server.url(database), out=tmp_path / "out", seed=1)
+    first, second = str(caught.value).split("; ")
+    assert "patients.sql: line 1: function jsonb_object(kind) does not exist" in first
+    assert "encounters.sql: line 1: function no(character) does not exist" in second
 
 
 def test_a_complete_folder_stays_and_force_reads_the_database_again(

@@ -1,13 +1,15 @@
 """Who may read, and with what password: one line that says what to do, and no password anywhere."""
 
-import os
-import subprocess
+import contextlib
+import io
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from lang1.cli import main
 from lang1.config import ExtractConfig
 from lang1.ehr import extract
 from lang1.errors import InputError
@@ -97,11 +99,27 @@ def guarded(server: Server, loaded: str) -> Iterator[str]:
     server.run(loaded, "SELECT pg_reload_conf()")
 
 
-def command(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lang1.cli", *arguments], capture_output=True, text=True, check=False,
-        env=os.environ | {"HOME": "/nonexistent"} | (env or {}),
-    )  # fmt: skip
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*arguments: str, env: dict[str, str] | None = None) -> Done:
+    """`lang1 ...`, as its entry point runs it."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        for key, value in ({"HOME": "/nonexistent"} | (env or {})).items():
+            patch.setenv(key, value)
+        patch.setattr(sys, "argv", ["lang1", *arguments])
+        main()
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def found_in(folder: Path, text: str) -> list[Path]:

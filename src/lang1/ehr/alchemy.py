@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -228,7 +227,7 @@ class AlchemyReader:
 
     def __init__(self, engine: Any, start: tuple[str, ...]) -> None:
         """Raises SQLAlchemy's errors."""
-        self.snapshot = {"taken": time.strftime("%FT%TZ", time.gmtime()), "state": ""}
+        self.snapshot = {"taken": datetime.now(UTC).isoformat(timespec="milliseconds"), "state": ""}
         self.kinds: dict[str, list[str]] = {}
         self.connection = engine.connect()
         try:

@@ -350,8 +350,7 @@ class _Crew:
         for attempt in range(self._cfg.tries):
             try:
                 if reader is None:
-                    reader = self._database.reader()
-                    self._note_snapshot(reader.snapshot)
+                    reader = self._connected()
                 return self._write(job, reader), reader
             except Fault as fault:
                 if reader is not None:
@@ -369,6 +368,17 @@ class _Crew:
             f"{self._database.name}: the connection was lost {self._cfg.tries} times while {job.table} was read "
             f"({last}); what was read is kept: when the server answers, the same command goes on from there"
         )
+
+    def _connected(self) -> Reader:
+        try:
+            reader = self._database.reader()
+        except Fault as fault:
+            if fault.lost:
+                raise
+            # a password that was changed meanwhile, say: no reason to throw away what was read
+            raise Unfinished(f"{self._database.name}: cannot connect: {fault}; what was read is kept") from None
+        self._note_snapshot(reader.snapshot)
+        return reader
 
     def _write(self, job: Job, reader: Reader) -> int:
         schema, batches = reader.read(self._plan.tables[job.table].sql(job.n))

@@ -64,6 +64,10 @@ def fault_of(error: Exception, connecting: bool = False) -> Fault:
         "57": "the server cancelled the query: somebody stopped it, or a time limit of the server did",
         "53": "the server is short of disk, memory or connections",
     }.get(state[:2], "the server refuses it")
+    if state in {"22021", "22P05"}:
+        told = (
+            "a text is no valid UTF-8 and cannot be made so (is the database's encoding SQL_ASCII?); mend it in the SQL"
+        )
     if state == "42501":
         told = f"{_primary(text)}; its owner runs GRANT SELECT ON that table TO this user"
     return Fault(f"{told} ({name}, SQLSTATE {state})")

@@ -14,7 +14,7 @@ import math
 import os
 import re
 import threading
-import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lang1 import runs
@@ -130,12 +130,15 @@ class Postgres:
         if problems:
             raise InputError("; ".join(problems))
         tables: dict[str, TablePlan] = {}
+        self._cursor().execute(b"SAVEPOINT before_query")
         for table, query in queries.items():
             if table not in absent:
                 try:
                     tables[table] = self._table(query, given, uses[table], catalog, rows)
                 except InputError as error:
                     problems.append(str(error))
+                    if not self._snapshot_lives("ROLLBACK TO SAVEPOINT before_query"):
+                        break
         if problems:
             raise InputError("; ".join(problems))
         facts = facts_of(given, f"schema {catalog.schema}") if self._kind == "omop" else {}
@@ -179,7 +182,7 @@ class Postgres:
         ]
         before = f"WITH {', '.join(ctes)}\n" if ctes else ""
         rows_of = f"(\n{query.text.strip().rstrip(';')}\n) AS q"
-        described = self._described(query, f"{before}SELECT * FROM {rows_of} LIMIT 0")
+        described = self._described(query, f"{before}SELECT * FROM {rows_of} LIMIT 0", catalog)
         types = {
             name: "TIMESTAMP WITH TIME ZONE" if oid == TIMESTAMPTZ else AS_THEY_ARE.get(oid, "VARCHAR")
             for name, oid in described
@@ -195,13 +198,13 @@ class Postgres:
         cuts = self._cuts(query, before, rows_of, key, dict(described)[key], select, rows)
         return TablePlan(select, cuts)
 
-    def _described(self, query: Query, sql: str) -> list[tuple[str, int]]:
+    def _described(self, query: Query, sql: str, catalog: Catalog) -> list[tuple[str, int]]:
         import psycopg
 
         try:
             found = self._cursor().execute(sql.encode()).description or []
         except psycopg.Error as error:
-            raise InputError(f"{query.name}: {_explained(error, sql, query)}") from None
+            raise InputError(f"{query.name}: {_explained(error, sql, query, catalog)}") from None
         return [(column.name, column.type_code) for column in found]
 
     def _cuts(self, query: Query, before: str, rows_of: str, key: str, oid: int, select: str, rows: int) -> list[str]:
@@ -291,13 +294,13 @@ class Postgres:
         settings += ["SET LOCAL standard_conforming_strings = on", "SET LOCAL extra_float_digits = 1"]
         return settings + ([f"SET LOCAL search_path = {self._search_path}"] if self._search_path else [])
 
-    def _snapshot_lives(self) -> bool:
+    def _snapshot_lives(self, statement: str = "SELECT 1") -> bool:
         import psycopg
 
         if self._control is None or self._control.closed:
             return False
         try:
-            self._control.execute("SELECT 1")
+            self._control.execute(statement.encode())
         except psycopg.Error:
             return False
         return True
@@ -311,7 +314,7 @@ class Postgres:
             self._control = psycopg.connect(self._conninfo, autocommit=True)
             for statement in (*BEGIN, *self._settings()):
                 self._control.execute(statement.encode())
-            taken = time.strftime("%FT%TZ", time.gmtime())
+            taken = datetime.now(UTC).isoformat(timespec="milliseconds")
             self._exported, state = self._export(self._control)
         except psycopg.Error as error:
             raise fault_of(error, connecting=True) from None
@@ -375,9 +378,12 @@ def _ranges(column: str, kind: str, cuts: list[str]) -> list[str]:
     return [*wheres, f"{column} IS NULL"]
 
 
-def _explained(error: psycopg.Error, sql: str, query: Query) -> str:
+def _explained(error: psycopg.Error, sql: str, query: Query, catalog: Catalog) -> str:
     """A fault of a statement that read no row: PostgreSQL's words, with the line of the user's file."""
     message = (error.diag.message_primary or str(error)).split("\n")[0]
+    if error.sqlstate == "42501":
+        table = message.rpartition(" ")[2]
+        return f"{message}; {denied(catalog, [table]) or 'its owner grants it'}"
     position = error.diag.statement_position
     if not position:
         return f"{message} ({error.diag.message_hint})" if error.diag.message_hint else message

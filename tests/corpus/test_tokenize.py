@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from corpus_records import file_hashes, note, prose, write_corpus
@@ -48,7 +46,7 @@ def documents_of(tokens: Path, source: str = "clinical") -> dict[str, list[str]]
     encoder = tokenizer.open_encoder(tokens / "tokenizer")
     found: dict[str, list[str]] = {}
     for split in ("train", "val"):
-        ids = list(_stream(tokens, shards.index, source, split))
+        ids = _stream(tokens, source, split)
         assert not ids or ids[-1] == shards.separator_id
         documents, current = [], []
         for i in ids:
@@ -65,9 +63,14 @@ def all_of(documents: dict[str, list[str]]) -> list[str]:
     return documents["train"] + documents["val"]
 
 
-def _stream(tokens: Path, index: dict[str, Any], source: str, split: str) -> Iterator[int]:
-    for file in index["sources"][source][split]["files"]:
-        yield from np.fromfile(tokens / file["path"], "<u2").tolist()
+def _stream(tokens: Path, source: str, split: str) -> list[int]:
+    shards = open_shards(tokens)
+    return [int(block[0]) for block in shards.blocks(source, split, 1)] + _last(tokens, source, split)
+
+
+def _last(tokens: Path, source: str, split: str) -> list[int]:
+    files = open_shards(tokens).blocks(source, split, 1).files
+    return files[-1].read(files[-1].count - 1, files[-1].count).tolist() if files else []
 
 
 def test_the_shards_hold_the_selected_notes_word_for_word(corpus: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -206,6 +207,7 @@ def _begin_worker() -> None:
     """A worker is one thread of the tokenizer library, and ends when its parent is killed."""
     import multiprocessing
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and stops them
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)

@@ -92,6 +92,10 @@ def test_configuration_fault_is_bad_input() -> None:
         ),
         ("simulate: {}\nfile_mode: 0640", "file_mode: should be a valid string (found int); write it in quotes"),
         ("simulate: {}\nname: a/b", "name: must be a plain folder name"),
+        (
+            "simulate: {}\ntokenize: {web: {clinical: x}}",
+            "tokenize.web: must be named in letters, digits and _, and not clinical or tokenizer",
+        ),
         ("simulate: {}\npretrain: 7", "pretrain: should be a dictionary or an instance of PretrainConfig (found int)"),
     ],
 )
@@ -185,6 +189,17 @@ def test_recipe_that_comes_with_lang1_is_valid_and_named_for_its_file(recipe: Pa
 def test_recipes_of_comparisons_differ_from_the_demo_in_one_section(name: str, differs: set[str]) -> None:
     demo, other = (vars(load_config(ROOT / "recipes" / f"{n}.yaml", [])) for n in ("demo", name))
     assert {key for key in demo if demo[key] != other[key]} == differs | {"name", "report"}
+
+
+def test_the_papers_corpus_versions_differ_from_the_demo_in_the_selection_and_the_mix() -> None:
+    demo, old, new = (load_config(ROOT / "recipes" / f"{n}.yaml", []) for n in ("demo", "nyu-notes", "nyu-notes-plus"))
+    assert {k for k in vars(demo) if vars(demo)[k] != vars(old)[k]} == {"name", "tokenize", "pretrain", "report"}
+    assert {k for k in vars(old) if vars(old)[k] != vars(new)[k]} == {"name", "tokenize"}
+    assert (old.tokenize.version, new.tokenize.version) == ("NYUNotes", "NYUNotes+")
+    assert (old.tokenize.start, old.tokenize.end) == (date(2011, 1, 1), date(2020, 6, 1))
+    assert (new.tokenize.start, new.tokenize.end) == (date(2003, 1, 1), demo.tasks.windows.temporal_2.start)
+    assert old.tokenize.encounter_classes == ("inpatient",)
+    assert old.pretrain.mix == new.pretrain.mix == {"clinical": 1.0}
 
 
 def test_gradient_accumulation_follows_from_the_batches(read: Read) -> None:

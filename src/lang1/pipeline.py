@@ -168,7 +168,7 @@ def _clean(config: RunConfig, at: Layout, force: bool) -> None:
 def _tokenize(config: RunConfig, at: Layout, force: bool) -> None:
     from lang1.corpus import tokenize
 
-    tokenize(config.tokenize, corpus=at.corpus, out=at.tokens, seed=config.seed, force=force)
+    tokenize(config.tokenize, corpus=at.corpus, records=at.records, out=at.tokens, seed=config.seed, force=force)
 
 
 def _pretrain(config: RunConfig, at: Layout, force: bool) -> None:

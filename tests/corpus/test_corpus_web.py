@@ -27,7 +27,7 @@ def jsonl(texts: list[str]) -> bytes:
 
 def read(path: Path) -> tuple[list[str], Counter[str]]:
     counts: Counter[str] = Counter()
-    return list(web.iter_documents(web.list_files(path), counts)), counts
+    return [text for text, _ in web.iter_documents(web.list_files(path), counts)], counts
 
 
 def zstd(data: bytes) -> bytes:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from corpus_records import file_hashes, note, prose, write_corpus
+from typer.testing import CliRunner
 
 from lang1 import runs
-from lang1.config import TokenizeConfig
+from lang1.cli import app
+from lang1.config import PretrainConfig, TokenizeConfig
 from lang1.corpus import tokenize, tokenizer
 from lang1.corpus.hashes import hash_id, patient_fold
 from lang1.corpus.schema import DOCUMENTS
 from lang1.corpus.shards import open_shards
+from lang1.ehr.schema import ENCOUNTERS
 from lang1.errors import InputError
+from lang1.training.pretraining import open_corpus
 
 CFG = TokenizeConfig(vocab_size=400, end=date(2023, 6, 1), validation_fraction=0.2)
 END = datetime(2023, 6, 1)
@@ -48,7 +55,7 @@ def documents_of(tokens: Path, source: str = "clinical") -> dict[str, list[str]]
     encoder = tokenizer.open_encoder(tokens / "tokenizer")
     found: dict[str, list[str]] = {}
     for split in ("train", "val"):
-        ids = list(_stream(tokens, shards.index, source, split))
+        ids = _stream(tokens, source, split)
         assert not ids or ids[-1] == shards.separator_id
         documents, current = [], []
         for i in ids:
@@ -65,9 +72,14 @@ def all_of(documents: dict[str, list[str]]) -> list[str]:
     return documents["train"] + documents["val"]
 
 
-def _stream(tokens: Path, index: dict[str, Any], source: str, split: str) -> Iterator[int]:
-    for file in index["sources"][source][split]["files"]:
-        yield from np.fromfile(tokens / file["path"], "<u2").tolist()
+def _stream(tokens: Path, source: str, split: str) -> list[int]:
+    shards = open_shards(tokens)
+    return [int(block[0]) for block in shards.blocks(source, split, 1)] + _last(tokens, source, split)
+
+
+def _last(tokens: Path, source: str, split: str) -> list[int]:
+    files = open_shards(tokens).blocks(source, split, 1).files
+    return files[-1].read(files[-1].count - 1, files[-1].count).tolist() if files else []
 
 
 def test_the_shards_hold_the_selected_notes_word_for_word(corpus: Path, tmp_path: Path) -> None:
@@ -233,6 +245,71 @@ def test_a_folder_that_clean_did_not_write_is_refused(tmp_path: Path) -> None:
         tokenize(CFG, corpus=tmp_path / "empty", out=tmp_path / "t", seed=3)
 
 
+# --- the class of an encounter, the name of a version --------------------------------------------------------------
+
+
+def write_encounters(folder: Path, classes: dict[str, str]) -> Path:
+    rows = [{"encounter_id": e, "patient_id": "p0", "encounter_class": name} for e, name in classes.items()]
+    (folder / "encounters").mkdir(parents=True)
+    half = len(rows) // 2
+    for part, some in enumerate((rows[:half], rows[half:])):
+        pq.write_table(
+            pa.Table.from_pylist(some, schema=ENCOUNTERS), folder / "encounters" / f"part-{part:05d}.parquet"
+        )
+    return folder
+
+
+def test_notes_of_other_encounters_and_of_none_are_left_out(tmp_path: Path) -> None:
+    made = rows()
+    for i in (2, 9, 17):
+        made[i]["encounter_id"] = None
+    made[20]["encounter_id"] = "unknown"
+    corpus = write_corpus(tmp_path, made)
+    names = ("inpatient", "emergency", "outpatient")
+    classes = {f"e{i}": names[i % 3] for i in range(30)}
+    records = write_encounters(tmp_path / "visits", classes)
+    cfg = replace(CFG, encounter_classes=("inpatient", "emergency"))
+    counts = tokenize(cfg, corpus=corpus, records=records, out=tmp_path / "t", seed=3)["counts"]
+    timed = [r for r in made if r["signed_time"] and r["signed_time"] < END]
+    wanted = [r["text"] for r in timed if classes.get(r["encounter_id"] or "") in {"inpatient", "emergency"}]
+    assert sorted(all_of(documents_of(tmp_path / "t"))) == sorted(wanted)
+    assert counts["left_out_encounter_class"] == len(timed) - len(wanted) > 4
+
+
+def test_a_class_needs_records_that_have_it(corpus: Path, tmp_path: Path) -> None:
+    cfg = replace(CFG, encounter_classes=("hospice",))
+    with pytest.raises(InputError, match="give --records"):
+        tokenize(cfg, corpus=corpus, out=tmp_path / "a", seed=3)
+    with pytest.raises(InputError, match=r"no encounters/part-\*\.parquet"):
+        tokenize(cfg, corpus=corpus, records=tmp_path, out=tmp_path / "b", seed=3)
+    records = write_encounters(tmp_path / "visits", {"e1": "inpatient", "e2": "emergency"})
+    with pytest.raises(InputError, match=r"no encounter of tokenize.encounter_classes \(hospice\); emergency 1, inp"):
+        tokenize(cfg, corpus=corpus, records=records, out=tmp_path / "c", seed=3)
+
+
+def test_the_table_counts_what_the_version_holds_beside_the_papers_numbers(corpus: Path, tmp_path: Path) -> None:
+    write_web(tmp_path / "web.jsonl", 30)
+    for version in ("NYUNotes+", "ours"):
+        cfg = replace(CFG, version=version, web=str(tmp_path / "web.jsonl"))
+        manifest = tokenize(cfg, corpus=corpus, out=tmp_path / version, seed=3)
+        assert manifest["facts"]["version"] == version
+        assert runs.read_json(tmp_path / version / "index.json")["version"] == version
+    table = list(csv.DictReader((tmp_path / "NYUNotes+" / "corpus.csv").open()))
+    kept = [r for r in rows() if r["signed_time"] and r["signed_time"] < END]
+    whole = next(r for r in table if (r["source"], r["split"]) == ("clinical", "all"))
+    assert int(whole["notes"]) == len(kept)
+    assert int(whole["words"]) == sum(len(r["text"].split()) for r in kept)
+    assert int(whole["patients"]) == len({r["patient_id"] for r in kept})
+    lengths = pq.read_table(tmp_path / "NYUNotes+" / "documents.parquet", filters=[("source", "=", "clinical")])[
+        "tokens"
+    ]
+    assert int(whole["tokens"]) == sum(lengths.to_pylist())
+    assert whole["paper_words"] == "59917646788" and whole["paper_tokens"] == "80000000000"
+    assert [r["patients"] for r in table if r["source"] == "web"] == ["", "", ""]
+    assert "paper's words" in (tmp_path / "NYUNotes+" / "corpus.md").read_text()
+    assert "paper" not in (tmp_path / "ours" / "corpus.md").read_text()
+
+
 # --- web text ------------------------------------------------------------------------------------------------------
 
 
@@ -285,3 +362,76 @@ def test_web_text_without_a_document_is_refused(corpus: Path, tmp_path: Path) ->
     (tmp_path / "web.jsonl").write_text("{broken\n")
     with pytest.raises(InputError, match="holds no document"):
         tokenize(replace(CFG, web=str(tmp_path / "web.jsonl")), corpus=corpus, out=tmp_path / "t", seed=3)
+
+
+def write_slimpajama(folder: Path) -> dict[str, list[str]]:
+    """train/chunk1/example_train_0.jsonl.zst and so on; texts by set."""
+    sets = {"RedPajamaC4": 40, "RedPajamaGithub": 30, "../../evil": 3, "RedPajamaBook": 1}
+    texts = {name: [f"{name} document {i} says {prose(i, 8)}" for i in range(n)] for name, n in sets.items()}
+    rows = [json.dumps({"text": t, "meta": {"redpajama_set_name": name}}) for name, ts in texts.items() for t in ts]
+    rows.append(json.dumps({"text": "of no set"}))
+    for number in range(4):
+        path = folder / "train" / f"chunk{1 + number // 2}" / f"example_train_{number}.jsonl.zst"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(zstandard.ZstdCompressor().compress("\n".join(rows[number::4]).encode()))
+    return texts
+
+
+def test_slimpajamas_sets_are_sources_of_their_own_when_asked_for(corpus: Path, tmp_path: Path) -> None:
+    texts = write_slimpajama(tmp_path / "slim")
+    cfg = replace(CFG, web=str(tmp_path / "slim"), validation_fraction=1e-9)
+    tokenize(cfg, corpus=corpus, out=tmp_path / "one", seed=3)
+    assert open_shards(tmp_path / "one").sources() == ("clinical", "web")
+    tokenize(replace(cfg, web_by_set=True), corpus=corpus, out=tmp_path / "sets", seed=3)
+    shards = open_shards(tmp_path / "sets")
+    assert set(shards.sources()) == {
+        *("clinical", "web", "web-RedPajamaC4", "web-RedPajamaGithub", "web-_evil", "web-RedPajamaBook"),
+    }
+    for name, wanted in texts.items():
+        found = documents_of(tmp_path / "sets", f"web-{name.removeprefix('../..').replace('/', '_')}")
+        assert sorted(all_of(found)) == sorted(wanted)
+        assert len(found["val"]) == (1 if len(wanted) > 1 else 0)
+    assert shards.index["web"]["rows"]["set_RedPajamaGithub"] == 30
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "sets", "slim"]
+
+
+def test_several_sources_have_names_that_a_mix_can_weigh(corpus: Path, tmp_path: Path) -> None:
+    texts = write_web(tmp_path / "web.jsonl", 40)
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text("\n\n".join("line " * 500 for _ in range(9)))
+    cfg = replace(
+        CFG,
+        web={"pages": str(tmp_path / "web.jsonl"), "books": str(tmp_path / "books"), "gone": str(tmp_path / "gone")},
+        web_required=False,
+    )
+    manifest = tokenize(cfg, corpus=corpus, out=tmp_path / "t", seed=3)
+    assert sorted(manifest["inputs"]) == ["corpus", "web.books", "web.pages"]
+    shards = open_shards(tmp_path / "t")
+    assert set(shards.sources()) == {"clinical", "pages", "books"}
+    assert sorted(all_of(documents_of(tmp_path / "t", "pages"))) == sorted(texts)
+    told = shards.index["web"]
+    assert (told["used"], told["path"]) == (True, "pages, books")
+    assert told["sources"]["pages"]["rows"] == {"bad_not_json": 1}
+    assert told["sources"]["gone"] == {
+        "path": str(tmp_path / "gone"), "used": False, "why": f"{tmp_path / 'gone'} not found", "rows": {},
+    }  # fmt: skip
+    mixed = open_corpus(PretrainConfig(mix={"clinical": 2, "pages": 1, "books": 1}), shards, 16, seed=1)
+    assert mixed.weights == {"clinical": 0.5, "pages": 0.25, "books": 0.25}
+    with pytest.raises(InputError, match=r"tokenize\.web\.gone: .*gone: not found"):
+        tokenize(replace(cfg, web_required=True), corpus=corpus, out=tmp_path / "u", seed=3)
+
+
+def test_the_command_verifies_and_names_file_and_block(corpus: Path, tmp_path: Path) -> None:
+    tokenize(CFG, corpus=corpus, out=tmp_path / "t", seed=3)
+    done = CliRunner().invoke(app, ["tokenize", "--verify", str(tmp_path / "t")])
+    assert done.exit_code == 0
+    assert "clinical/train-00000.bin: " in done.stdout and "1 blocks\n" in done.stdout
+    assert f"{tmp_path / 't'}: whole: " in done.stdout
+    path = tmp_path / "t" / "clinical" / "train-00000.bin"
+    broken = bytearray(path.read_bytes())
+    broken[100] ^= 16
+    path.write_bytes(bytes(broken))
+    command = [sys.executable, "-m", "lang1.cli", "tokenize", "--verify", str(tmp_path / "t")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1 and "train-00000.bin: block 0 (bytes 64 to " in ended.stderr

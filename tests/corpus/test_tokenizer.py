@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -107,22 +108,97 @@ def test_a_lone_tokenizer_json_is_read_by_its_own_special_tokens(folder: Path, t
     assert tokenizer.open_encoder(tmp_path / "written").eos_id == 2
 
 
-def test_a_llama_sentencepiece_model_keeps_its_ids(tmp_path: Path) -> None:
+def train_llama(folder: Path, texts: list[str], size: int, **changed: Any) -> Path:
+    """A SentencePiece model of Llama-2's kind."""
     import sentencepiece
 
-    corpus = tmp_path / "texts.txt"
-    corpus.write_text("\n".join(TEXTS))
+    lines = folder / "texts.txt"
+    lines.write_text("\n".join(texts))
+    kind = {
+        "model_type": "bpe", "byte_fallback": True, "split_digits": True, "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False, "allow_whitespace_only_pieces": True, "hard_vocab_limit": False,
+    }  # fmt: skip
     sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus), model_prefix=str(tmp_path / "tokenizer"), vocab_size=350, model_type="bpe",
-        byte_fallback=True, split_digits=True, normalization_rule_name="identity",
-        remove_extra_whitespaces=False, minloglevel=2,
-    )  # fmt: skip
-    tokenizer.write_given(tmp_path / "tokenizer.model", tmp_path / "written", tmp_path / "scratch")
+        input=str(lines), model_prefix=str(folder / "tokenizer"), vocab_size=size, minloglevel=3, **kind | changed
+    )
+    return folder / "tokenizer.model"
+
+
+PARTS = [
+    *(" ", "  ", "     ", "\n", "\n\n", "\t", "\r\n", "-", "----", "=", "___", "..."),
+    *("a", "b", "ha", "the ", "0", "12", "x", "BP 120/80", "<s>", "</s>", "<unk>", "<0x0A>", "<", "s>", "\u2581"),
+    *("caf\u00e9", "\u00b5g", "\u60a3\u8005", "\U0001f600", "e\u0301", "\ufb01"),
+    *("\x00", "\x01", "\x1b", "\x7f", "\u00a0", "\u200b", "\u3000", "\ufeff"),
+]
+
+
+def strange_texts(count: int) -> list[str]:
+    """Spaces, control characters, what looks like special tokens and runs of one or two characters, in any order."""
+    draw = random.Random(11)
+    mixed = ["".join(draw.choices(PARTS, k=draw.randint(0, 25))) for _ in range(count)]
+    few = ["".join(draw.choices(draw.sample(PARTS, 2), k=draw.randint(1, 40))) for _ in range(count)]
+    return mixed + few + [part * n for part in PARTS for n in range(1, 20)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"split_by_whitespace": False, "split_by_unicode_script": False},
+        {"add_dummy_prefix": False},
+        {"normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True, "byte_fallback": False},
+    ],
+    ids=["llama", "pieces across spaces", "no leading space", "sentencepiece's defaults"],
+)
+def test_a_sentencepiece_model_keeps_its_ids_for_every_reader(tmp_path: Path, changed: dict[str, Any]) -> None:
+    import sentencepiece
+    from transformers import AutoTokenizer
+
+    strange = strange_texts(400)
+    learnt = [text for text in [*TEXTS, *strange[::3]] if "\n" not in text and "\x00" not in text]
+    model = train_llama(tmp_path, learnt, 900, **changed)
+    tokenizer.write_given(model, tmp_path / "written", tmp_path / "scratch")
     encoder = tokenizer.open_encoder(tmp_path / "written")
-    own = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
-    texts = [*TEXTS[:50], "BP 120/80, café 5 µg", "<s> evil </s>"]
-    assert encoder.encode(texts) == [own.encode(text) for text in texts]
-    assert (encoder.vocab_size, encoder.bos_id, encoder.eos_id) == (350, own.bos_id(), own.eos_id())
+    own = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    texts = [*TEXTS, *strange]
+    wanted = [own.encode(text) for text in texts]
+    assert encoder.encode(texts) == wanted
+    ids, lengths = encoder.encode_stream(texts, threads=2)
+    assert ids.tolist() == [i for text in wanted for i in (*text, own.eos_id())]
+    assert lengths.tolist() == [len(text) + 1 for text in wanted]
+    assert [e.ids for e in encoder.backend.encode_batch_fast(texts, add_special_tokens=False)] == wanted
+    loaded = AutoTokenizer.from_pretrained(str(tmp_path / "written"))
+    assert loaded(texts)["input_ids"] == wanted
+    assert (encoder.vocab_size, encoder.bos_id, encoder.eos_id) == (len(own), own.bos_id(), own.eos_id())
+    assert (tmp_path / "written" / "tokenizer.model").read_bytes() == model.read_bytes()
+
+
+def test_a_folder_with_a_sentencepiece_model_alone_is_read_as_the_model(tmp_path: Path) -> None:
+    model = train_llama(tmp_path, TEXTS, 350)
+    tokenizer.write_given(model, tmp_path / "a", tmp_path / "scratch")
+    tokenizer.write_given(tmp_path, tmp_path / "b", tmp_path / "scratch")
+    assert (tmp_path / "a" / "tokenizer.json").read_bytes() == (tmp_path / "b" / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("changed", [{"model_type": "unigram"}, {"user_defined_symbols": ["[INST]"]}])
+def test_a_sentencepiece_model_of_another_kind_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    model = train_llama(tmp_path, TEXTS, 350, **changed)
+    with pytest.raises(InputError, match=r"give (its|a) tokenizer\.json"):
+        tokenizer.write_given(model, tmp_path / "written", tmp_path / "scratch")
+
+
+def test_a_tokenizer_json_is_taken_to_the_byte_with_the_names_beside_it(folder: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    facts = json.loads((folder / "tokenizer.json").read_text())
+    facts["added_tokens"][2]["content"] = "<|stop|>"
+    facts["model"]["vocab"]["<|stop|>"] = facts["model"]["vocab"].pop("</s>")
+    (given / "tokenizer.json").write_text(json.dumps(facts))
+    (given / tokenizer.CONFIG).write_text(json.dumps({"eos_token": {"content": "<|stop|>"}, "bos_token": None}))
+    tokenizer.write_given(given, tmp_path / "written", tmp_path / "scratch")
+    assert (tmp_path / "written" / "tokenizer.json").read_bytes() == (given / "tokenizer.json").read_bytes()
+    encoder = tokenizer.open_encoder(tmp_path / "written")
+    assert (encoder.bos_id, encoder.eos_id) == (None, 2)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +206,8 @@ def test_a_llama_sentencepiece_model_keeps_its_ids(tmp_path: Path) -> None:
     [
         ("absent.json", None, "not found"),
         ("tokenizer.json", b"{]", "not readable as JSON"),
-        ("tokenizer.json", b'{"added_tokens": []}', "not a tokenizer that transformers can read"),
-        ("tokenizer.model", b"nothing of the kind", "not a tokenizer that transformers can read"),
+        ("tokenizer.json", b'{"added_tokens": []}', "not a tokenizer that tokenizers can read"),
+        ("tokenizer.model", b"nothing of the kind", "not a tokenizer that sentencepiece can read"),
     ],
 )
 def test_a_tokenizer_that_cannot_be_read_is_one_line(

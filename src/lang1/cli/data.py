@@ -108,9 +108,15 @@ def clean(
 
 
 def tokenize(
-    corpus: Annotated[Path, folder("corpus", "Cleaned notes from `lang1 clean`.")],
-    out: Out,
+    corpus: Annotated[Path | None, folder("corpus", "Cleaned notes from `lang1 clean`.")] = None,
+    out: Annotated[Path | None, folder("out", "Folder to write.")] = None,
     arguments: Arguments = None,
+    records: Annotated[
+        Path | None, folder("records", "Canonical records: they know the class of an encounter.")
+    ] = None,
+    verify: Annotated[
+        Path | None, folder("verify", "Check every byte of a tokens folder instead, and say what was checked.")
+    ] = None,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -118,10 +124,19 @@ def tokenize(
     print_config: PrintConfig = False,
 ) -> None:
     """Select a corpus version and write it as shards of token ids, with its tokenizer (5.2.1, 5.3)."""
+    if verify is not None:
+        from lang1.corpus.shards import verify as verify_shards
+
+        for line in verify_shards(verify):
+            print(line, flush=True)
+        return
     config = configure(arguments, "tokenize", seed, quiet)
     if print_config:
         print_section(config, "tokenize")
         return
+    if corpus is None or out is None:
+        raise typer.BadParameter("give --corpus and --out, or --verify with a tokens folder")
     from lang1.corpus import tokenize as tokenize_corpus
 
-    show(tokenize_corpus(config.tokenize, corpus=corpus, out=out, seed=config.seed, force=force), out, as_json)
+    manifest = tokenize_corpus(config.tokenize, corpus=corpus, out=out, records=records, seed=config.seed, force=force)
+    show(manifest, out, as_json)

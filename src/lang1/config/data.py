@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
@@ -100,6 +101,8 @@ class CleanConfig:
 class TokenizeConfig:
     """A corpus version as token shards."""
 
+    version: str = "notes"
+    """name of the corpus version, in the index and in its table of counts; the paper's: NYUNotes, NYUNotes+ (5.2.1)"""
     vocab_size: int = 32_000
     """entries of the tokenizer trained on the corpus; ignored when `tokenizer` names one"""
     tokenizer: str | None = None
@@ -120,18 +123,25 @@ class TokenizeConfig:
     """note categories of the corpus version (NYU Notes+ has all three, 5.2.1)"""
     author_roles: tuple[str, ...] | None = None
     """author roles kept; null keeps all"""
+    encounter_classes: tuple[str, ...] | None = None
+    """classes of encounter kept (inpatient, emergency, outpatient), looked up in the records; null keeps every note"""
     leave_out_folds: tuple[Literal["val", "test"], ...] = ()
     """patients of these folds stay out of the corpus: for records without dates, where no window keeps them unseen"""
     fold_ratio: tuple[float, float, float] = (8.0, 1.0, 1.0)
     """the folds of leave_out_folds: the same as tasks.split_ratio"""
     validation_fraction: float = 0.001
     """share of patients, and of web documents, held out for validation (5.3: 0.1 %)"""
-    web: str | None = None
-    """file or folder of web text (JSONL, JSONL.zst, Parquet, plain text; SlimPajama's layout); null: clinical only"""
+    web: str | dict[str, str] | None = None
+    """file or folder of web text (JSONL, JSONL.zst, Parquet, plain text; SlimPajama's layout); several sources as
+    {name: path}, names that pretrain.mix weighs; null: clinical only"""
+    web_by_set: bool = False
+    """true: each of SlimPajama's sets (meta.redpajama_set_name) is a source of its own, such as web-RedPajamaC4"""
     web_required: bool = True
     """false: a web path that is not there gives a clinical-only mix, and the report says so"""
     shard_tokens: int = 100_000_000
     """tokens a shard file, at most"""
+    workers: int = 0
+    """processes that encode; 0 is one a core. The bytes do not depend on it"""
 
     __pydantic_config__ = STRICT
 
@@ -143,4 +153,16 @@ class TokenizeConfig:
             (self.train_documents >= 1, "train_documents", "at least 1"),
             (self.shard_tokens >= 1, "shard_tokens", "at least 1"),
             (self.start is None or self.start < self.end, "start", "before end"),
+            (self.workers >= 0, "workers", "0 or more"),
+            (bool(self.version.strip()) and self.version.isprintable(), "version", "a name"),
+            (
+                not isinstance(self.web, dict) or all(map(_is_source_name, self.web)),
+                "web",
+                "named in letters, digits and _, and not clinical or tokenizer",
+            ),
         )
+
+
+def _is_source_name(name: str) -> bool:
+    """A folder of the tokens folder, and what stands before the hyphen in the name of a set."""
+    return re.fullmatch(r"[A-Za-z0-9_]+", name) is not None and name not in {"clinical", "tokenizer"}

@@ -187,8 +187,8 @@ def _over_defaults(default: Any, raw: Any) -> Any:
 
 def _explain(error: Any) -> list[str]:
     where = [str(part) for part in error["loc"]]
-    # a union (SimulateConfig | None) puts the class's name into the path; the user never wrote it
-    path = [part for part in where if not part.endswith("Config") and "[" not in part]
+    # a union (SimulateConfig | None, str | dict) puts its members' names into the path; the user never wrote them
+    path = [part for part in where if not part.endswith("Config") and "[" not in part and part != "str"]
     name = ".".join(path)
     if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
         known = _known_keys()

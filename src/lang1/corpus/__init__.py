@@ -15,8 +15,10 @@ def clean(cfg: CleanConfig, *, records: Path, out: Path, seed: int, force: bool 
     return cleaning.clean(cfg, records=records, out=out, seed=seed, force=force)
 
 
-def tokenize(cfg: TokenizeConfig, *, corpus: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
+def tokenize(
+    cfg: TokenizeConfig, *, corpus: Path, out: Path, seed: int, records: Path | None = None, force: bool = False
+) -> dict[str, Any]:
     """Write a corpus version and web text as shards of token ids (docs/tokenize.md); returns the manifest."""
     from lang1.corpus import tokens
 
-    return tokens.tokenize(cfg, corpus=corpus, out=out, seed=seed, force=force)
+    return tokens.tokenize(cfg, corpus=corpus, out=out, seed=seed, records=records, force=force)

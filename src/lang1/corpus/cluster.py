@@ -36,7 +36,7 @@ def open_client(scheduler: str | None, workers: int, scratch: Path) -> Iterator[
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(quiet))
         if scheduler is None:
-            stack.enter_context(_hidden_main())
+            stack.enter_context(hidden_main())
             cluster = stack.enter_context(LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
                 dashboard_address=None, scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
@@ -55,7 +55,7 @@ def open_client(scheduler: str | None, workers: int, scratch: Path) -> Iterator[
 
 
 @contextlib.contextmanager
-def _hidden_main() -> Iterator[None]:
+def hidden_main() -> Iterator[None]:
     """Keep worker processes from running the user's script again, as `spawn` does with a script without a guard."""
     main = sys.modules["__main__"]
     saved: dict[str, Any] = {

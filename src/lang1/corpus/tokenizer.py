@@ -6,18 +6,24 @@ differ in one token; " A" to " E" and the digits are tokens whatever the corpus 
 multiple-choice question is read at one position. Ids 0, 1, 2 are <pad>, <s>, </s>: Llama's defaults for the last two.
 
 Text never becomes a special token: `encoder` splits what looks like one, and the folder written says so to
-transformers. Cost: 32,000 entries trained on a small corpus fit it closely and the world badly.
+transformers. A given SentencePiece model encodes the corpus itself (sentencepieces.py). Cost: 32,000 entries trained on
+a small corpus fit it closely and the world badly.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from lang1 import runs
+from lang1.corpus import sentencepieces
 from lang1.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +36,18 @@ WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 """GPT-2's split into words, but with each digit apart"""
 MIN_FREQUENCY = 2
 CONFIG = "tokenizer_config.json"
+_COMMON = {
+    "tokenizer_class": "PreTrainedTokenizerFast",  # transformers 4 does not know 5's own name for it
+    "clean_up_tokenization_spaces": False,
+    "split_special_tokens": True,
+}
+LONGEST = 1 << 20
+"""characters that are encoded as one text; longer ones are cut"""
+_WORD = re.compile(r"(?<=\S) (?=[A-Za-z])")
 _BOS = ("<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>")
 _EOS = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>", "<|im_end|>")
+
+Ids = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -42,10 +58,55 @@ class Encoder:
     vocab_size: int
     bos_id: int | None
     eos_id: int
+    pieces: Any = None
+    """the sentencepiece processor where the folder holds its model: the same ids, and faster"""
+    skips_space: bool = False
+    """true: a text gets the space before its first word by itself, so that a cut takes that space away"""
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, nothing added; `<s>` in a text stays text."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [ids.tolist() for ids in self._encode(texts, 1)]
+
+    def encode_stream(self, texts: list[str], threads: int = 1) -> tuple[Ids, Ids]:
+        """All ids behind each other, each text's followed by the end-of-text token; and how many each text has.
+
+        `threads` is for sentencepiece; Hugging Face's library reads RAYON_NUM_THREADS.
+        """
+        separator = np.array([self.eos_id], np.uint32)
+        arrays = self._encode(texts, threads)
+        lengths = np.fromiter((len(ids) + 1 for ids in arrays), np.int64, len(arrays))
+        return np.concatenate([part for ids in arrays for part in (ids, separator)] or [separator[:0]]), lengths
+
+    def _encode(self, texts: list[str], threads: int) -> list[Ids]:
+        parts = [cut(text, self.skips_space) for text in texts]
+        flat = [part for text in parts for part in text]
+        if self.pieces is not None:
+            arrays = self.pieces.encode(flat, return_type="numpy", num_threads=threads)
+        else:
+            encodings = self.backend.encode_batch_fast(flat, add_special_tokens=False)
+            arrays = [np.array(encoding.ids, np.uint32) for encoding in encodings]
+        arrays = [ids.astype(np.uint32, copy=False) for ids in arrays]
+        if len(flat) == len(texts):
+            return arrays
+        rest = iter(arrays)
+        return [np.concatenate([next(rest) for _ in text]) for text in parts]
+
+
+def cut(text: str, skips_space: bool) -> list[str]:
+    """A text, or where it is longer than LONGEST its pieces: the libraries need 100 bytes a character and more.
+
+    A piece ends before a space with a letter on its far side: there our tokenizer begins a word, and Llama's a piece.
+    """
+    pieces = []
+    while len(text) > LONGEST:
+        place = _WORD.search(text, LONGEST)
+        if place and place.start() < 2 * LONGEST:
+            pieces.append(text[: place.start()])
+            text = text[place.start() + skips_space :]
+        else:  # no such place: a million characters without a word
+            pieces.append(text[:LONGEST])
+            text = text[LONGEST:]
+    return [*pieces, text]
 
 
 def open_encoder(folder: Path) -> Encoder:
@@ -62,7 +123,11 @@ def open_encoder(folder: Path) -> Encoder:
         raise InputError(
             f"{folder}: the tokenizer has no end-of-text token (eos_token); documents need one between them"
         )
-    return Encoder(backend, max(backend.get_vocab(with_added_tokens=True).values()) + 1, bos, eos)
+    model = folder / sentencepieces.MODEL
+    pieces = sentencepieces.open_model(model) if model.exists() else None
+    whole, *halves = (backend.encode(text, add_special_tokens=False).ids for text in ("No fever", "No", "fever"))
+    size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+    return Encoder(backend, size, bos, eos, pieces, skips_space=whole == [*halves[0], *halves[1]])
 
 
 def _token_id(backend: Tokenizer, token: Any) -> int | None:
@@ -96,15 +161,8 @@ def write_trained(batches: Iterator[list[str]], vocab_size: int, folder: Path) -
     facts = json.loads(tokenizer.to_str())
     _add_missing(facts["model"], vocab_size)
     runs.write_text(folder / "tokenizer.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # transformers 4 does not know 5's own name for it
-        "pad_token": SPECIAL[0],
-        "bos_token": SPECIAL[1],
-        "eos_token": SPECIAL[2],
-        "clean_up_tokenization_spaces": False,
-        "split_special_tokens": True,
-    }
-    runs.write_json(folder / CONFIG, config)
+    special = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    runs.write_json(folder / CONFIG, _COMMON | special)
 
 
 def _add_missing(model: dict[str, Any], vocab_size: int) -> None:
@@ -129,63 +187,58 @@ def _add_missing(model: dict[str, Any], vocab_size: int) -> None:
 def write_given(path: Path, folder: Path, scratch: Path) -> None:
     """Write a given tokenizer (tokenizer.json, Llama-2 tokenizer.model, Hugging Face folder) as our folder.
 
-    Raises InputError when transformers cannot read it, or reads back other ids than it wrote.
+    A tokenizer.json and a tokenizer.model are taken as they are, to the byte. Raises InputError when it cannot be read.
     """
-    tokenizer = _load_given(path, scratch)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise InputError(f"{path}: no fast tokenizer (tokenizer.json) can be made of it; convert it first")
-    saved = scratch / "given"
-    tokenizer.save_pretrained(saved)
-    for file in sorted(p for p in saved.rglob("*") if p.is_file()):
-        with runs.atomic_write(folder / file.relative_to(saved)) as sink:
-            sink.write(_readable_config(file) if file.name == CONFIG else file.read_bytes())
-    _check_same(backend, open_encoder(folder), path)
-
-
-def _load_given(path: Path, scratch: Path) -> Any:
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     if not path.exists():
         raise InputError(f"tokenize.tokenizer: {path}: not found; give a tokenizer.json, a tokenizer.model or a folder")
+    files = [path] if path.is_file() else [path / name for name in ("tokenizer.json", sentencepieces.MODEL)]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        file = _convert(path, scratch)
+    if file.suffix == ".model":
+        special = sentencepieces.write_model(file, folder)
+    else:
+        special = _special_of(file)
+        with runs.atomic_write(folder / "tokenizer.json") as sink:
+            sink.write(file.read_bytes())
+    runs.write_json(folder / CONFIG, _COMMON | special)
+    open_encoder(folder)
+
+
+def _special_of(file: Path) -> dict[str, Any]:
+    """The names of the special tokens: from the tokenizer's configuration beside it, or the usual names."""
+    from tokenizers import Tokenizer
+
+    known = {token["content"] for token in _added_tokens(file)}
     try:
-        if path.is_dir():
-            return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-        if path.suffix == ".model":  # only through a folder: LlamaTokenizer(vocab_file=) gives three tokens, no error
-            folder = scratch / "sentencepiece"
-            with runs.atomic_write(folder / "tokenizer.model") as sink:
-                sink.write(path.read_bytes())
-            runs.write_json(folder / CONFIG, {"tokenizer_class": "LlamaTokenizer"})
-            return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        if (path.parent / CONFIG).exists():
-            return AutoTokenizer.from_pretrained(str(path.parent), local_files_only=True)
-        known = {token["content"] for token in runs.read_json(path).get("added_tokens", [])}
-        bos, eos = (next((name for name in names if name in known), None) for names in (_BOS, _EOS))
-        return PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token=bos, eos_token=eos)
-    except InputError:
-        raise
-    except Exception as error:  # transformers raises many kinds for a file that it cannot read
+        Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises plain Exception
+        raise InputError(f"{file}: not a tokenizer that tokenizers can read ({type(error).__name__})") from None
+    config = file.with_name(CONFIG)
+    if config.exists():
+        named = {f"{name}_token": runs.read_json(config).get(f"{name}_token") for name in ("bos", "eos", "unk", "pad")}
+        plain = {key: t.get("content") if isinstance(t, dict) else t for key, t in named.items()}
+        return {key: token for key, token in plain.items() if token}
+    found = {"bos_token": _BOS, "eos_token": _EOS}
+    usual = {key: next((name for name in names if name in known), None) for key, names in found.items()}
+    return {key: token for key, token in usual.items() if token}
+
+
+def _added_tokens(file: Path) -> list[dict[str, Any]]:
+    facts = runs.read_json(file)
+    return list(facts.get("added_tokens", [])) if isinstance(facts, dict) else []
+
+
+def _convert(path: Path, scratch: Path) -> Path:
+    """The tokenizer.json that transformers makes of a folder without one."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        loaded.save_pretrained(scratch / "given")
+    except Exception as error:  # transformers raises many kinds for a folder that it cannot read
         raise InputError(f"{path}: not a tokenizer that transformers can read ({type(error).__name__})") from None
-
-
-def _readable_config(file: Path) -> bytes:
-    """The configuration as transformers 4 reads it too: 5's class name and lists are not known there."""
-    config = json.loads(file.read_text())
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    named = {config.get(f"{name}_token") for name in ("bos", "eos", "unk", "pad")}
-    if isinstance(config.get("extra_special_tokens"), list):
-        config["additional_special_tokens"] = [t for t in config.pop("extra_special_tokens") if t not in named]
-    for machine in ("is_local", "local_files_only", "name_or_path", "backend"):
-        config.pop(machine, None)
-    return (json.dumps(config, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _check_same(backend: Tokenizer, written: Encoder, path: Path) -> None:
-    for text in ("BP 120/80, HR 88. Denies chest pain;  no fever.\nAnswer: A", "caf\u00e9 \u00b5g <s> </s> [INST]"):
-        was = backend.encode_special_tokens
-        backend.encode_special_tokens = True
-        ids = backend.encode(text, add_special_tokens=False).ids
-        backend.encode_special_tokens = was
-        if ids != written.encode([text])[0]:
-            raise InputError(f"{path}: reads back with other token ids than it has; give its tokenizer.json")
+    made = scratch / "given" / "tokenizer.json"
+    if not made.exists():
+        raise InputError(f"{path}: no fast tokenizer (tokenizer.json) can be made of it; convert it first")
+    return made

@@ -1,23 +1,23 @@
 """`lang1 tokenize`: a corpus version as shards of token ids, with web text beside it (5.2.1, 5.3).
 
-A version is a selection over all cleaned notes by signed time, category, author role and fold; each note left out is
-counted under the first of those that says no. It ends before `end`, so that the temporal_2 window stays unseen. An
-unsigned note has no place in time and stays out, unless the records have no times at all. A share of the patients,
-by hash, is held out for validation; of web text the same share of documents. Each hold-out has at least one member
-where there are two to choose from.
+A version is a selection over all cleaned notes by signed time, category, author role, class of the encounter and fold;
+each note left out is counted under the first of those that says no. It ends before `end`, so that the temporal_2
+window stays unseen. An unsigned note has no place in time and stays out, unless the records have no times at all. A
+share of the patients, by hash, is held out for validation; of web text the same share of documents. Each hold-out has
+at least one member where there are two to choose from.
 
-The notes are read three times, a row group at a time: to count and to find the patients held out, to train the
-tokenizer, to encode. Documents keep the order of the corpus; every document ends with the end-of-text token and none
-begins with <s>, as in LitGPT's SlimPajama preparation.
+The notes are read three times, a row group at a time: to count and to see who is held out, to train the tokenizer, to
+encode (encoding.py, in worker processes). Documents keep the order of the corpus; every document ends with the
+end-of-text token and none begins with <s>, as in LitGPT's SlimPajama preparation.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -30,71 +30,114 @@ import pyarrow.parquet as pq
 
 from lang1 import runs
 from lang1.config import TokenizeConfig, dump
-from lang1.corpus import tokenizer, web
-from lang1.corpus.hashes import hash_fraction, hash_id, patient_fold
-from lang1.corpus.schema import DOCUMENTS
-from lang1.corpus.shards import INDEX, SPLITS, ShardWriter, dtype_for
+from lang1.corpus import encoding, sizes, tokenizer, web
+from lang1.corpus.encoding import Documents, Partition
+from lang1.corpus.hashes import hash_fraction, hash_id, hash_number, patient_fold
+from lang1.corpus.shards import INDEX, dtype_for
 from lang1.errors import InputError
 
 BATCH_ROWS = 8192
-"""notes in memory at a time"""
-WEB_BATCH = 1024
-"""web documents in memory at a time"""
+"""notes whose facts are in memory at a time"""
+TEXT_ROWS = 1024
+"""notes or web documents whose text is in memory at a time"""
+PART_BYTES = 8 << 20
+"""notes of a partition, uncompressed: small enough that the last ones keep every worker busy"""
+WEB_BYTES = 4 << 20
+"""files of web text are taken together up to this size"""
 QUESTION_WORDS_WEIGHT = 200
 """how often question_words.txt is read: enough for its words to become tokens beside those of a small corpus"""
 FACTS = ["patient_id", "category", "author_role", "signed_time", "note_hash"]
+CLINICAL = "clinical"
 
 Mask = npt.NDArray[np.bool_]
 
 
-def tokenize(cfg: TokenizeConfig, *, corpus: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
-    """Write tokenizer, shards, index and list of documents into `out`; returns the manifest. Raises InputError."""
-    web_path = web.resolve(cfg.web) if cfg.web else None
-    if web_path is not None and not web_path.exists():
-        if cfg.web_required:
-            raise InputError(f"tokenize.web: {web_path}: not found; give its path, or tokenize.web_required=false")
-        web_path = None
+def tokenize(
+    cfg: TokenizeConfig, *, corpus: Path, out: Path, seed: int, records: Path | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Write tokenizer, shards, index, counts and list of documents into `out`; returns the manifest.
+
+    `records` are asked for the class of an encounter, where tokenize.encounter_classes is set. Raises InputError.
+    """
+    texts = web.find_sources(cfg)
     inputs = {"corpus": corpus}
-    inputs |= {"web": web_path} if web_path else {}
+    if cfg.encounter_classes is not None:
+        if records is None:
+            raise InputError("tokenize.encounter_classes: the records know the class of an encounter; give --records")
+        inputs["records"] = records
+    inputs |= {web.key_of(cfg, name): found for name, found in texts.items() if found is not None}
     inputs |= {"tokenizer": Path(cfg.tokenizer)} if cfg.tokenizer else {}
+    resolved = dump(cfg)
+    resolved.pop("workers")  # the bytes do not depend on it
 
     def work(stage: runs.Stage) -> None:
-        version = find_version(cfg, corpus, seed)
+        version = find_version(cfg, corpus, seed, _find_encounters(cfg, records, stage))
         stage.count(notes_in=version.notes_in, **{f"left_out_{why}": n for why, n in version.left_out.items()})
         encoder = _make_tokenizer(cfg, version, stage)
-        _write_shards(cfg, version, encoder, web_path, stage)
+        _write_shards(cfg, version, encoder, texts, stage)
 
-    return runs.run_stage(out, "tokenize", dump(cfg), seed, inputs, work, force)
+    return runs.run_stage(out, "tokenize", resolved, seed, inputs, work, force)
 
 
 # --- the corpus version ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class NotePart:
+    """Rows [start, stop) of a row group of a file of notes."""
+
+    path: Path
+    group: int
+    start: int
+    stop: int
+
+
 @dataclass
 class Version:
-    """A selection over the cleaned notes, and who of it is held out."""
+    """A selection over the cleaned notes, and who of it is held out. Travels to workers."""
 
     cfg: TokenizeConfig
     seed: int
     paths: list[Path]
     is_timed: bool
+    encounters: Path | None = None
+    """sorted hash_number of the encounters whose class is kept, as .npy; null: any encounter, or none"""
     notes_in: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     train_notes: int = 0
-    held_out: set[str] = field(default_factory=set)
+    one_of_all: tuple[str, ...] | None = None
+    """the patient held out where the share takes none or all of the patients, or nobody; null: the share decides"""
 
-    def iter_batches(self, columns: list[str], left_out: Counter[str] | None = None) -> Iterator[pa.Table]:
+    def iter_batches(
+        self, columns: list[str], left_out: Counter[str] | None = None, rows: int = BATCH_ROWS
+    ) -> Iterator[pa.Table]:
         """The selected notes, in order; `columns` beside FACTS. Counts in `left_out` those that are not selected."""
         for path in self.paths:
-            with pq.ParquetFile(path) as source:
-                for batch in source.iter_batches(batch_size=BATCH_ROWS, columns=[*FACTS, *columns]):
-                    table = pa.Table.from_batches([batch])
-                    kept = np.ones(len(table), dtype=bool)
-                    for why, keeps in self._rules(table):
-                        if left_out is not None:
-                            left_out[why] += int((kept & ~keeps).sum())
-                        kept &= keeps
-                    yield table.filter(pa.array(kept))
+            for table in _iter_rows(path, self._columns(columns), rows):
+                yield self.select(table, left_out)
+
+    def iter_part(self, part: NotePart, columns: list[str], rows: int) -> Iterator[pa.Table]:
+        """The same of some rows of one row group."""
+        start = 0
+        for table in _iter_rows(part.path, self._columns(columns), rows, part.group):
+            begin, end = max(part.start - start, 0), min(part.stop - start, len(table))
+            if begin < end:
+                yield self.select(table.slice(begin, end - begin))
+            start += len(table)
+            if start >= part.stop:
+                return
+
+    def select(self, table: pa.Table, left_out: Counter[str] | None = None) -> pa.Table:
+        """The rows to which every rule says yes."""
+        kept = np.ones(len(table), dtype=bool)
+        for why, keeps in self._rules(table):
+            if left_out is not None:
+                left_out[why] += int((kept & ~keeps).sum())
+            kept &= keeps
+        return table if kept.all() else table.filter(pa.array(kept))
+
+    def _columns(self, columns: list[str]) -> list[str]:
+        return list(dict.fromkeys([*FACTS, *(["encounter_id"] if self.encounters else []), *columns]))
 
     def _rules(self, table: pa.Table) -> Iterator[tuple[str, Mask]]:
         signed = table["signed_time"]
@@ -106,9 +149,35 @@ class Version:
         yield "category", _mask(_is_in(table["category"], self.cfg.categories))
         if self.cfg.author_roles is not None:
             yield "author_role", _mask(_is_in(table["author_role"], self.cfg.author_roles))
+        if self.encounters is not None:
+            yield "encounter_class", _is_among(table["encounter_id"], self.encounters)
         if self.cfg.leave_out_folds:
             out, ratio = self.cfg.leave_out_folds, self.cfg.fold_ratio
             yield "fold", _by_patient(table, lambda p: patient_fold(self.seed, p, ratio) not in out)
+
+    def is_held_out(self, patient: str) -> bool:
+        """True for a patient whose notes validate and do not train."""
+        if self.one_of_all is not None:
+            return patient in self.one_of_all
+        return _draw(self.seed, patient) < self.cfg.validation_fraction
+
+
+def _draw(seed: int, name: str) -> float:
+    return hash_fraction(seed, f"validation:{name}")
+
+
+def _iter_rows(path: Path, names: list[str], rows: int, group: int | None = None) -> Iterator[pa.Table]:
+    """Columns of a file, or of one row group, `rows` rows at a time. Raises InputError where they cannot be read."""
+    try:
+        with pq.ParquetFile(path) as source:
+            missing = [name for name in names if name not in source.schema_arrow.names]
+            if missing:
+                raise InputError(f"{path}: no column {', '.join(missing)}; give the folder that the stage before wrote")
+            groups = None if group is None else [group]
+            for batch in source.iter_batches(batch_size=rows, row_groups=groups, columns=names):
+                yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException):
+        raise InputError(f"{path}: not readable as Parquet; run the stage that wrote it again with --force") from None
 
 
 def _midnight(day: date) -> pa.Scalar:
@@ -130,42 +199,94 @@ def _by_patient(table: pa.Table, holds: Callable[[str], bool]) -> Mask:
     return answers[encoded.indices.to_numpy()] if len(table) else np.zeros(0, dtype=bool)
 
 
-def find_version(cfg: TokenizeConfig, corpus: Path, seed: int) -> Version:
-    """Count the selection and find the patients held out. Raises InputError when no note is left."""
+def find_version(cfg: TokenizeConfig, corpus: Path, seed: int, encounters: Path | None = None) -> Version:
+    """Count the selection and see who is held out. Raises InputError when no note is left."""
     paths = sorted((corpus / "notes").glob("part-*.parquet"))
     if not paths:
         raise InputError(f"{corpus}: no notes/part-*.parquet; run lang1 clean first")
-    version = Version(cfg, seed, paths, is_timed=any(map(_has_times, paths)))
+    version = Version(cfg, seed, paths, is_timed=any(map(_has_times, paths)), encounters=encounters)
     version.notes_in = sum(pq.read_metadata(path).num_rows for path in paths)
-    notes_of: Counter[str] = Counter()
-    for table in version.iter_batches([], version.left_out):
-        notes_of.update(table["patient_id"].to_pylist())
-    if not notes_of:
+    notes = _find_held_out(version)
+    if not notes:
         shown = ", ".join(f"{why} {n}" for why, n in version.left_out.items() if n)
         raise InputError(
             f"{corpus / 'notes'}: the corpus version holds none of {version.notes_in} notes ({shown}); "
-            "widen tokenize.start, end, categories, author_roles or leave_out_folds"
+            "widen tokenize.start, end, categories, author_roles, encounter_classes or leave_out_folds"
         )
-    version.held_out = _held_out(notes_of, cfg.validation_fraction, seed)
-    version.train_notes = sum(n for patient, n in notes_of.items() if patient not in version.held_out)
-    if sum(notes_of.values()) + sum(version.left_out.values()) != version.notes_in:
-        raise RuntimeError(f"tokenize: {version.notes_in} notes in, but {sum(notes_of.values())} selected")
+    if notes + sum(version.left_out.values()) != version.notes_in:
+        raise RuntimeError(f"tokenize: {version.notes_in} notes in, but {notes} selected")
     return version
 
 
 def _has_times(path: Path) -> bool:
-    with pq.ParquetFile(path) as source:
-        batches = source.iter_batches(batch_size=BATCH_ROWS, columns=["signed_time"])
-        return any(batch["signed_time"].null_count < len(batch) for batch in batches)
+    return any(t["signed_time"].null_count < len(t) for t in _iter_rows(path, ["signed_time"], BATCH_ROWS))
 
 
-def _held_out(patients: Counter[str], share: float, seed: int) -> set[str]:
-    """Patients whose hash is below the share; the one with the smallest where that takes none or all."""
-    fractions = {patient: hash_fraction(seed, f"validation:{patient}") for patient in patients}
-    chosen = {patient for patient, fraction in fractions.items() if fraction < share}
-    if 0 < len(chosen) < len(fractions):
-        return chosen
-    return {min(fractions, key=lambda p: (fractions[p], p))} if len(fractions) > 1 else set()
+def _find_held_out(version: Version) -> int:
+    """Fill in who is held out and how many notes train; returns the number of notes. No list of patients is kept.
+
+    Where the share takes none or all of the patients, the one that is drawn lowest is held out, unless it is alone.
+    """
+    notes, held_out_notes = 0, 0
+    lowest: tuple[float, str] | None = None
+    lowest_notes, others = 0, False
+    for table in version.iter_batches([], version.left_out):
+        for facts in pc.value_counts(table["patient_id"].combine_chunks()).to_pylist():
+            patient, n = facts["values"], facts["counts"]
+            drawn = (_draw(version.seed, patient), patient)
+            notes += n
+            held_out_notes += n if drawn[0] < version.cfg.validation_fraction else 0
+            others = others or (lowest is not None and drawn != lowest)
+            if lowest is None or drawn < lowest:
+                lowest, lowest_notes = drawn, 0
+            lowest_notes += n if drawn == lowest else 0
+    if held_out_notes in {0, notes} and lowest is not None:
+        version.one_of_all = (lowest[1],) if others else ()
+        held_out_notes = lowest_notes if others else 0
+    version.train_notes = notes - held_out_notes
+    return notes
+
+
+# --- the class of an encounter ---------------------------------------------------------------------------------
+
+
+def _find_encounters(cfg: TokenizeConfig, records: Path | None, stage: runs.Stage) -> Path | None:
+    """The encounters of the classes kept, as sorted numbers in a scratch file that every worker maps."""
+    if cfg.encounter_classes is None or records is None:
+        return None
+    paths = sorted((records / "encounters").glob("part-*.parquet"))
+    if not paths:
+        raise InputError(f"{records}: no encounters/part-*.parquet; give the folder that lang1 extract wrote")
+    numbers: list[int] = []
+    known: Counter[str] = Counter()
+    for path in paths:
+        for table in _iter_rows(path, ["encounter_id", "encounter_class"], BATCH_ROWS):
+            classes = table["encounter_class"].cast(pa.string())
+            known.update(classes.to_pylist())
+            kept = table["encounter_id"].filter(_is_in(classes, cfg.encounter_classes))
+            numbers += map(hash_number, kept.to_pylist())
+    if not numbers:
+        held = ", ".join(f"{name} {n}" for name, n in sorted(known.items(), key=str))
+        wanted = ", ".join(cfg.encounter_classes)
+        raise InputError(f"{records / 'encounters'}: no encounter of tokenize.encounter_classes ({wanted}); {held}")
+    path = stage.scratch() / "encounters.npy"
+    with runs.atomic_write(path) as sink:
+        np.save(sink, np.unique(np.array(numbers, np.uint64)))
+    return path
+
+
+def _is_among(ids: Any, numbers: Path) -> Mask:
+    kept = _open_numbers(numbers)
+    encoded = ids.combine_chunks().dictionary_encode()
+    wanted = np.array([hash_number(value) for value in encoded.dictionary.to_pylist()], np.uint64)
+    places = np.minimum(np.searchsorted(kept, wanted), len(kept) - 1)
+    answers = np.append(kept[places] == wanted, False)  # the last one is for notes without an encounter
+    return answers[pc.fill_null(encoded.indices, len(wanted)).to_numpy()]
+
+
+@functools.lru_cache(maxsize=1)
+def _open_numbers(path: Path) -> Any:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------
@@ -175,7 +296,7 @@ def _make_tokenizer(cfg: TokenizeConfig, version: Version, stage: runs.Stage) ->
     folder = stage.out / "tokenizer"
     if cfg.tokenizer is not None:
         tokenizer.write_given(Path(cfg.tokenizer), folder, stage.scratch())
-    else:
+    elif not (folder / tokenizer.CONFIG).exists():  # written last: a killed run need not train again
         tokenizer.write_trained(_iter_training_texts(cfg, version), cfg.vocab_size, folder)
     encoder = tokenizer.open_encoder(folder)
     runs.say(f"tokenize: a vocabulary of {encoder.vocab_size:,}")
@@ -189,164 +310,138 @@ def _iter_training_texts(cfg: TokenizeConfig, version: Version) -> Iterator[list
     left = cfg.train_documents
     share = cfg.train_documents / version.train_notes
     for table in version.iter_batches(["text"]):
-        draws = zip(*(table[name].to_pylist() for name in ("patient_id", "note_hash", "text")), strict=True)
-        texts = [
-            text
-            for patient, note_hash, text in draws
-            if patient not in version.held_out and hash_fraction(version.seed, f"tokenizer:{note_hash}") < share
+        trains = ~_by_patient(table, version.is_held_out)
+        hashes = table["note_hash"].to_pylist()
+        drawn = [
+            i
+            for i in np.flatnonzero(trains).tolist()
+            if share >= 1 or hash_fraction(version.seed, f"tokenizer:{hashes[i]}") < share
         ][:left]
-        left -= len(texts)
-        if texts:
-            yield texts
+        left -= len(drawn)
+        if drawn:
+            yield table["text"].take(pa.array(drawn)).to_pylist()
         if not left:
             return
+
+
+# --- documents, in a worker ------------------------------------------------------------------------------------
+
+
+def read_notes(version: Version, part: NotePart, counts: Counter[str]) -> Iterator[Documents]:
+    """The selected notes of some rows. Nothing is counted here: the selection was counted before."""
+    for table in version.iter_part(part, ["text", "words"], TEXT_ROWS):
+        patients = table["patient_id"].combine_chunks().dictionary_encode()
+        names, of_row = patients.dictionary.to_pylist(), patients.indices
+        spread = {
+            "split": pa.array(["val" if version.is_held_out(name) else "train" for name in names], pa.string()),
+            "patient_hash": pa.array([hash_id(name) for name in names], pa.string()),
+            "patient": pa.array([hash_number(name) for name in names], pa.uint64()),
+        }
+        rows = {name: values.take(of_row) for name, values in spread.items()}
+        rows |= {name: table[name].combine_chunks() for name in ("note_hash", "signed_time", "words")}
+        rows["source"] = pa.repeat(pa.scalar(CLINICAL), len(table))
+        rows["draw"] = pa.nulls(len(table), pa.float64())
+        yield Documents(table["text"].to_pylist(), _as_rows(rows))
+
+
+def read_web(
+    cfg: TokenizeConfig, seed: int, source: str, files: list[Path], counts: Counter[str]
+) -> Iterator[Documents]:
+    """The documents of some files of one source; a share of them, by hash, is held out."""
+    found = Counter[str]()
+    documents = web.iter_documents(files, found)
+    while batch := list(itertools.islice(documents, TEXT_ROWS)):
+        texts = [text for text, _ in batch]
+        hashes = [hash_id(text) for text in texts]
+        draws = [_draw(seed, name) for name in hashes]
+        names = [web.name_of(source, named) if cfg.web_by_set else source for _, named in batch]
+        rows = {
+            "source": names,
+            "split": ["val" if draw < cfg.validation_fraction else "train" for draw in draws],
+            "note_hash": hashes,
+            "patient_hash": [None] * len(batch),
+            "signed_time": [None] * len(batch),
+            "words": [len(text.split()) for text in texts],
+            "patient": [None] * len(batch),
+            "draw": draws,
+        }
+        yield Documents(texts, _as_rows(rows))
+    counts.update({f"{source}:{why}": n for why, n in found.items()})
+
+
+def _as_rows(columns: dict[str, Any]) -> pa.Table:
+    ready = {c.name: columns[c.name] for c in encoding.ROWS}
+    return pa.table({name: pa.array(v) if isinstance(v, list) else v for name, v in ready.items()}).cast(encoding.ROWS)
 
 
 # --- shards ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Document:
-    """A text to encode, and what the list of documents says of it."""
+def plan_partitions(cfg: TokenizeConfig, version: Version, texts: web.Found) -> list[Partition]:
+    """Parts of row groups of notes, then files of web text, in their order: the same whatever the workers."""
+    partitions: list[Partition] = []
+    for part, size in _iter_parts(version.paths):
+        read: Any = functools.partial(read_notes, version, part)
+        described = f"rows {part.start} to {part.stop - 1} of row group {part.group} of {part.path}"
+        partitions.append(Partition(len(partitions), described, size, read))
+    for name, folder in texts.items():
+        for files in web.group_files(web.list_files(folder), WEB_BYTES) if folder is not None else ():
+            read = functools.partial(read_web, cfg, version.seed, name, files)
+            size = sum(file.stat().st_size for file in files)
+            partitions.append(Partition(len(partitions), str(files[0]), size, read))
+    return partitions
 
-    split: str
-    text: str
-    words: int
-    note_hash: str
-    patient_hash: str | None = None
-    signed_time: datetime | None = None
 
-
-class SourceWriter:
-    """The shards and counts of one source; rows for the list of documents."""
-
-    def __init__(
-        self, name: str, encoder: tokenizer.Encoder, documents: pq.ParquetWriter, out: Path, limit: int
-    ) -> None:
-        self.name, self.encoder, self.documents = name, encoder, documents
-        dtype = dtype_for(encoder.vocab_size)
-        self.shards = {split: ShardWriter(out, name, split, dtype, limit) for split in SPLITS}
-        self.counts: dict[str, Counter[str]] = {split: Counter(documents=0, tokens=0, words=0) for split in SPLITS}
-        self.patients: dict[str, set[str]] = {split: set() for split in SPLITS}
-
-    def add(self, batch: list[Document]) -> None:
-        """Encode documents and append them, each with the separator at its end."""
-        ids = self.encoder.encode([document.text for document in batch])
-        for split in SPLITS:
-            mine = [(d, i) for d, i in zip(batch, ids, strict=True) if d.split == split]
-            stream = itertools.chain.from_iterable(itertools.chain(i, (self.encoder.eos_id,)) for _, i in mine)
-            tokens = np.fromiter(stream, dtype=np.int64)
-            self.shards[split].write(tokens)
-            self.counts[split].update(documents=len(mine), tokens=len(tokens), words=sum(d.words for d, _ in mine))
-            self.patients[split].update(d.patient_hash for d, _ in mine if d.patient_hash is not None)
-        rows = {
-            "source": [self.name] * len(batch),
-            "split": [d.split for d in batch],
-            "note_hash": [d.note_hash for d in batch],
-            "patient_hash": [d.patient_hash for d in batch],
-            "signed_time": [d.signed_time for d in batch],
-            "tokens": [len(i) + 1 for i in ids],
-        }
-        self.documents.write_table(pa.table(rows, schema=DOCUMENTS))
-
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """What index.json says of this source; the files appear here."""
-        for writer in self.shards.values():
-            writer.close()
-        return {
-            split: {
-                "files": self.shards[split].files,
-                **{key: int(n) for key, n in self.counts[split].items()},
-                "patients": len(self.patients[split]) if self.name == "clinical" else None,
-            }
-            for split in SPLITS
-        }
+def _iter_parts(paths: list[Path]) -> Iterator[tuple[NotePart, int]]:
+    """Parts and their size; a part holds whole TEXT_ROWS, what is read at a time."""
+    for path in paths:
+        metadata = pq.read_metadata(path)
+        for group in range(metadata.num_row_groups):
+            rows, size = metadata.row_group(group).num_rows, metadata.row_group(group).total_byte_size
+            step = max(1, round(rows / TEXT_ROWS * PART_BYTES / max(size, 1))) * TEXT_ROWS
+            for start in range(0, rows, step):
+                stop = min(start + step, rows)
+                yield NotePart(path, group, start, stop), size * (stop - start) // rows
 
 
 def _write_shards(
-    cfg: TokenizeConfig, version: Version, encoder: tokenizer.Encoder, web_path: Path | None, stage: runs.Stage
+    cfg: TokenizeConfig, version: Version, encoder: tokenizer.Encoder, texts: web.Found, stage: runs.Stage
 ) -> None:
-    summaries: dict[str, dict[str, dict[str, Any]]] = {}
-    counts: Counter[str] = Counter()
-    with ExitStack() as stack:
-        documents = stack.enter_context(runs.parquet_writer(stage.out / "documents.parquet", DOCUMENTS))
-        sources = [("clinical", _iter_notes(version))]
-        if web_path is not None:
-            files = web.list_files(web_path)
-            sources.append(("web", _iter_web(web.iter_documents(files, counts), cfg.validation_fraction, version.seed)))
-        for name, batches in sources:
-            writer = SourceWriter(name, encoder, documents, stage.out, cfg.shard_tokens)
-            for shards in writer.shards.values():
-                stack.push(shards.abandon)
-            for batch in batches:
-                writer.add(batch)
-            summaries[name] = writer.summary()
-    if web_path is not None and not any(facts["documents"] for facts in summaries["web"].values()):
-        raise InputError(f"tokenize.web: {web_path}: holds no document; give other text, or tokenize.web=null")
-    _write_index(cfg, encoder, summaries, counts, web_path, stage)
-
-
-def _write_index(
-    cfg: TokenizeConfig,
-    encoder: tokenizer.Encoder,
-    sources: dict[str, dict[str, dict[str, Any]]],
-    counts: Counter[str],
-    web_path: Path | None,
-    stage: runs.Stage,
-) -> None:
-    if web_path is not None:
-        why = "found"
-    else:
-        why = "no web text in the configuration" if cfg.web is None else f"{web.resolve(cfg.web)} not found"
-    index = {
-        "dtype": dtype_for(encoder.vocab_size),
+    partitions = plan_partitions(cfg, version, texts)
+    task = encoding.Task(stage.out / "tokenizer", stage.scratch())
+    encoding.encode_all(partitions, task, cfg.workers)
+    dtype = dtype_for(encoder.vocab_size)
+    sources, counts = encoding.join(partitions, task, stage.out, dtype, cfg.shard_tokens)
+    for name, folder in texts.items():
+        if folder is not None and not any(web.is_of(source, name) for source in sources):
+            raise InputError(f"tokenize.{web.key_of(cfg, name)}: {folder}: holds no document; give other text, or null")
+    index: dict[str, Any] = {
+        "version": cfg.version,
+        "dtype": dtype,
         "vocab_size": encoder.vocab_size,
         "bos_id": encoder.bos_id,
         "eos_id": encoder.eos_id,
         "separator_id": encoder.eos_id,
-        "sources": sources,
-        "web": {"path": cfg.web, "used": web_path is not None, "why": why, "rows": dict(sorted(counts.items()))},
+        "sources": {name: _summary(name, splits) for name, splits in sources.items()},
+        "web": web.describe(cfg, texts, counts),
     }
     runs.write_json(stage.out / INDEX, index)
-    for source, splits in sources.items():
+    for source, splits in index["sources"].items():
         for split, facts in splits.items():
             stage.count(**{f"{source}_{split}_{key}": n for key, n in facts.items() if isinstance(n, int)})
-            tokens, documents = facts["tokens"], facts["documents"]
-            runs.say(f"tokenize: {source} {split}: {documents:,} documents, {tokens:,} tokens")
-    stage.record(web=index["web"], vocab_size=encoder.vocab_size)
+    stage.record(version=cfg.version, web=index["web"], vocab_size=encoder.vocab_size)
+    sizes.write(stage.out, sizes.find(cfg.version, index["sources"]))
 
 
-def _iter_notes(version: Version) -> Iterator[list[Document]]:
-    for table in version.iter_batches(["text", "words"]):
-        names = ("patient_id", "text", "words", "note_hash", "signed_time")
-        yield [
-            Document(
-                "val" if patient in version.held_out else "train", text, words, note_hash, hash_id(patient), signed
-            )
-            for patient, text, words, note_hash, signed in zip(*(table[n].to_pylist() for n in names), strict=True)
-        ]
-
-
-def _iter_web(texts: Iterator[str], share: float, seed: int) -> Iterator[list[Document]]:
-    documents = _split_web(texts, share, seed)
-    while batch := list(itertools.islice(documents, WEB_BATCH)):
-        yield batch
-
-
-def _split_web(texts: Iterator[str], share: float, seed: int) -> Iterator[Document]:
-    """Documents, a share of them held out by hash. Until one is, the one nearest to it is kept back, for the end."""
-    nearest: tuple[float, Document] | None = None
-    has_val, others = False, 0
-    for text in texts:
-        note_hash = hash_id(text)
-        fraction = hash_fraction(seed, f"validation:{note_hash}")
-        document = Document("val" if fraction < share else "train", text, len(text.split()), note_hash)
-        has_val = has_val or fraction < share
-        if not has_val and (nearest is None or fraction < nearest[0]):
-            nearest, (_, document) = (fraction, document), nearest or (1.0, document)
-            if document is nearest[1]:
-                continue
-        others += 1
-        yield document
-    if nearest is not None:
-        yield nearest[1] if has_val or not others else replace(nearest[1], split="val")
+def _summary(name: str, splits: dict[str, tuple[Any, encoding.Tally]]) -> dict[str, dict[str, Any]]:
+    """What index.json says of a source."""
+    return {
+        split: {
+            "files": writer.files,
+            "documents": tally.documents,
+            "tokens": tally.tokens,
+            "words": tally.words,
+            "patients": tally.count_patients() if name == CLINICAL else None,
+        }
+        for split, (writer, tally) in splits.items()
+    }

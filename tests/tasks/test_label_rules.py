@@ -9,6 +9,8 @@ import pytest
 from drawing import Case, draw
 from timelines import Built, Hospital, build, config
 
+from lang1.config import AuditConfig
+
 READMISSION = [
     Case("comes back on day 12", [
         ("2020-01-01 08:00", "admit"), ("2020-01-03 08:00", "discharge", 1),
@@ -281,7 +283,11 @@ def test_late_summary_of_a_wider_cap_must_precede_the_next_stay(tmp_path: Path) 
         hospital.stay(name, "2020-01-01 08:00", "2020-01-03 08:00", name, notes=False)
         hospital.note(name, "discharge summary", signed, name)
         hospital.stay(f"{name} 2", "2020-01-06 08:00", "2020-01-07 08:00", name, notes=False)
-    built = build(hospital, tmp_path, config(max_summary_delay_hours=None, follow_up_end=_day("2021-01-01")))
+    # the audit sees that this rule takes positives only
+    audit = AuditConfig(accept={"label_dependent_window": "what the wider cap costs is counted here"})
+    cfg = config(max_summary_delay_hours=None, follow_up_end=_day("2021-01-01"), audit=audit)
+    built = build(hospital, tmp_path, cfg)
+    assert built.manifest["facts"]["audit"]["accepted"] == audit.accept
     assert built.labels("readmission") == {"before": 1}
     assert "signed before the next stay" in built.reasons("readmission")["after"]
 

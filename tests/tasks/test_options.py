@@ -11,7 +11,7 @@ import pytest
 from drawing import Case, draw
 from timelines import Hospital, at, build, config, fill_all, judge
 
-from lang1.config import TasksConfig, load_config
+from lang1.config import AuditConfig, TasksConfig, load_config
 from lang1.errors import ConfigError
 
 Events = list[tuple[Any, ...]]
@@ -233,9 +233,10 @@ def test_prediction_time_is_the_chosen_clock(tmp_path: Path) -> None:
     hospital.stay("a", "2020-01-01", "2020-01-05", notes=False)
     hospital.note("a", "H&P", "2020-01-01 09:00", written_time=at("2020-01-01 07:00"))
     for clock, wanted in (("signed", "2020-01-01 09:00"), ("written", "2020-01-01 07:00")):
-        built = build(
-            hospital, tmp_path / clock, config(tasks=("los",), prediction_clock=clock), filled=clock == "signed"
-        )
+        # the audit knows that a note's text is no older than its signing
+        audit = AuditConfig(accept={"note_after_prediction": "the clock is what is tested"})
+        cfg = config(tasks=("los",), prediction_clock=clock, audit=audit)
+        built = build(hospital, tmp_path / clock, cfg, filled=clock == "signed")
         assert [r["prediction_time"] for r in built.rows("los") if r["encounter_id"] == "a"] == [at(wanted)]
         assert built.manifest["facts"]["prediction_clock"] == clock
 

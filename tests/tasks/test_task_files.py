@@ -210,7 +210,7 @@ def test_second_build_does_nothing(built: Built) -> None:
 
 def test_task_that_is_not_asked_for_is_not_made(tmp_path: Path) -> None:
     built = build(hospital_of_all_sorts(), tmp_path, config(tasks=("los",)))
-    assert sorted(p.name for p in built.out.iterdir() if p.is_dir()) == ["left_out", "los", "meds"]
+    assert sorted(p.name for p in built.out.iterdir() if p.is_dir()) == ["audit", "left_out", "los", "meds"]
 
 
 @pytest.mark.parametrize(

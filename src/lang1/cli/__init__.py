@@ -43,6 +43,8 @@ for _command in (
     training.export,
     tasks.tasks,
     tasks.statistics,
+    tasks.audit,
+    tasks.meds,
     training.finetune,
     benchmark.evaluate,
     benchmark.report,

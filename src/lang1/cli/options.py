@@ -52,6 +52,6 @@ def show(manifest: dict[str, Any], out: Path, as_json: bool) -> None:
         print(f"{out}" + (f": {counts}" if counts else ""))
 
 
-def print_section(config: RunConfig, section: str) -> None:
+def print_section(config: Any, section: str) -> None:
     """One section of the configuration, as a recipe would hold it."""
     print(dump_yaml(getattr(config, section)), end="")

@@ -4,21 +4,26 @@ One dataclass a stage, in the order in which the data flow; units stand in the l
 validates (docs/decisions/0001-configuration.md): every error at once, each with the nearest known key.
 """
 
+from lang1.config.audit import CHECKS, AuditConfig
 from lang1.config.benchmark import Baseline, EvaluateConfig, ReportConfig
 from lang1.config.checks import TASK_IDS, TaskId
 from lang1.config.data import CleanConfig, ExtractConfig, SimulateConfig, TokenizeConfig
 from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
+from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
 from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig
 
 __all__ = [
+    "CHECKS",
     "TASK_IDS",
+    "AuditConfig",
     "Baseline",
     "CleanConfig",
     "EvaluateConfig",
     "ExtractConfig",
     "FinetuneConfig",
     "OptimizerConfig",
+    "OwnTask",
     "Preset",
     "PretrainConfig",
     "ReportConfig",
@@ -32,4 +37,6 @@ __all__ = [
     "dump",
     "dump_yaml",
     "load_config",
+    "read_own_task",
+    "read_own_tasks",
 ]

@@ -6,8 +6,10 @@ from typing import Literal, get_args
 
 from pydantic import ConfigDict
 
-TaskId = Literal["readmission", "mortality", "los", "cci", "denial"]
-TASK_IDS: tuple[TaskId, ...] = get_args(TaskId)
+BuiltInTask = Literal["readmission", "mortality", "los", "cci", "denial"]
+TASK_IDS: tuple[BuiltInTask, ...] = get_args(BuiltInTask)
+TaskId = str
+"""a task of ReMedE, or of a site's own (config/own_task.py): the tasks folder knows which there are"""
 STRICT = ConfigDict(extra="forbid")
 
 

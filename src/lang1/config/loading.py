@@ -11,8 +11,10 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from lang1.config.benchmark import EvaluateConfig, ReportConfig
-from lang1.config.checks import STRICT, require
+from lang1.config.checks import STRICT, TASK_IDS, require
 from lang1.config.data import CleanConfig, ExtractConfig, SimulateConfig, TokenizeConfig
+from lang1.config.files import read_mapping
+from lang1.config.own_task import read_own_tasks
 from lang1.config.tasks import TasksConfig
 from lang1.config.training import FinetuneConfig, PretrainConfig
 from lang1.errors import ConfigError
@@ -72,7 +74,9 @@ def load_config(recipe: Path | None, overrides: list[str], section: str | None =
     `section` names the stage of a single-stage command: an override whose first key is not one of RunConfig's is
     then read within that stage. Raises ConfigError with every fault at once, each with the nearest known key.
     """
-    raw = _read_recipe(recipe) if recipe is not None else {}
+    raw: dict[str, Any] = {}
+    if recipe is not None:
+        raw = read_mapping(recipe, "recipe", "recipes/ holds the ones that come with lang1")
     problems: list[str] = []
     for text in overrides:
         key, separator, value = text.partition("=")
@@ -93,10 +97,34 @@ def load_config(recipe: Path | None, overrides: list[str], section: str | None =
     except ValidationError as error:
         problems += [line for e in error.errors() for line in _explain(e)]
         config = None
+    if config is not None:
+        problems += _check_task_ids(config, section)
     if problems or config is None:
         where = f"{recipe}: " if recipe is not None else ""
         raise ConfigError(where + "; ".join(dict.fromkeys(problems)))
     return config
+
+
+def _check_task_ids(config: RunConfig, section: str | None) -> list[str]:
+    """Own tasks that cannot be read; and, of a whole recipe, task ids that are neither built in nor its own.
+
+    A single stage reads the ids from its tasks folder instead: the recipe of another may have built that.
+    """
+    if section not in (None, "tasks"):
+        return []
+    try:
+        own = [task.id for task in read_own_tasks(config.tasks.own)]
+    except ConfigError as error:
+        return [str(error)]
+    known = [*TASK_IDS, *own]
+    problems = []
+    for name, ids in (("finetune", config.finetune.tasks), ("evaluate", config.evaluate.tasks)):
+        for task in ids if section is None else ():
+            if task not in known:
+                near = difflib.get_close_matches(task, known, 1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+                problems.append(f"{name}.tasks: {task}: no such task; {hint}")
+    return problems
 
 
 def dump(config: Any) -> dict[str, Any]:
@@ -108,40 +136,6 @@ def dump(config: Any) -> dict[str, Any]:
 def dump_yaml(config: Any) -> str:
     """The whole resolved configuration, as `--print-config` shows it."""
     return yaml.safe_dump(dump(config), sort_keys=False, default_flow_style=False)
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe; recipes/ holds the ones that come with lang1") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a text file ({error.__class__.__name__})") from None
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise ConfigError(
-            f"{path}: line {line}: not a valid recipe ({getattr(error, 'problem', None) or 'syntax error'})"
-        ) from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of sections, found {type(loaded).__name__}")
-    return loaded
-
-
-class _OnceLoader(yaml.SafeLoader):
-    """YAML whose keys are words that stand once in their section: PyYAML itself lets the last of two win, unsaid."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; a repeated key and a key that is no word are refused with their line."""
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            problem = "not a word" if not isinstance(key, str) else "given twice" if key in seen else None
-            if problem is not None:
-                raise yaml.MarkedYAMLError(problem=f"key {key}: {problem}", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _scalar(text: str) -> Any:

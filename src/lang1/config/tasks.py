@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
-from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
+from lang1.config.audit import AuditConfig
+from lang1.config.checks import STRICT, TASK_IDS, BuiltInTask, require
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ class WindowsConfig:
 class TasksConfig:
     """Cohorts, labels and splits (5.2.2; docs/tasks.md, docs/task-families.md)."""
 
-    tasks: tuple[TaskId, ...] = TASK_IDS
+    tasks: tuple[BuiltInTask, ...] = TASK_IDS
+    """tasks of ReMedE to build"""
+    own: tuple[str, ...] = ()
+    """YAML files, each a task of one's own (docs/own-task.md): built beside `tasks`, in the same splits"""
+    audit: AuditConfig = field(default_factory=AuditConfig)
 
     # --- splits
     split_by: Literal["time", "patient", "sequence"] = "time"
@@ -166,7 +171,7 @@ class TasksConfig:
         """Horizons and shares that a cohort can have."""
         kinds = [{name.strip().lower() for name in n} for n in (self.admission_note_types, self.discharge_note_types)]
         require(
-            (bool(self.tasks), "tasks", "at least one task"),
+            (bool(self.tasks) or bool(self.own), "tasks", "at least one task, or none and at least one of tasks.own"),
             (
                 self.split_ratio[0] > 0 and all(0 <= share < math.inf for share in self.split_ratio),
                 "split_ratio",

@@ -20,6 +20,7 @@ from lang1.remede.ceiling import open_truth, true_probabilities
 from lang1.remede.language_models import score_language_model
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
 from lang1.remede.scores import ModelSeen, read_scores, score_path, slug, what_was_seen, write_scores
+from lang1.tasks.prompts import require_known
 
 SUBJECTS = ("lang1 finetuned joint", "lang1 finetuned")
 """the model that is compared with the others: the first of these that is evaluated"""
@@ -48,6 +49,7 @@ def evaluate(
 
     def work(stage: runs.Stage) -> None:
         folder = open_tasks(tasks)
+        require_known(cfg.tasks, folder.questions, tasks, "evaluate.tasks")
         rows, skipped = _read_rows(cfg, folder, seed)
         seen = {name: what_was_seen(path, tokens, rows.values()) for name, path in models.items()}
         dtype = _prepare_torch(cfg, stage) if models else None

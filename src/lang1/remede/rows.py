@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lang1 import runs
+from lang1.config import TASK_IDS
 from lang1.corpus.hashes import hash_fraction
 from lang1.errors import InputError
-from lang1.tasks.prompts import OPTIONS_PER_TASK, Question, question_for
+from lang1.tasks.prompts import Question, built_in, read_questions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,10 +60,10 @@ class TaskFolder:
     """A complete tasks folder."""
 
     path: Path
-    prompt_set: str
+    questions: dict[str, Question]
+    """of every task, as the tasks stage wrote them"""
     skipped: dict[str, str]
     """tasks that the tasks stage could not build, and why"""
-    cci_classes: int = 5
 
     def read(self, task: str, split: str, limit: int | None = None, seed: int = 0) -> TaskRows | str:
         """Rows of a task and split, at most `limit` drawn by hash; or, as a text, why there are none.
@@ -77,14 +78,19 @@ class TaskFolder:
         table = _read(path)
         if len(table) == 0:
             return "no rows"
-        _check_labels(path, table, OPTIONS_PER_TASK[task])
+        question = self.questions.get(task)
+        if question is None:
+            raise InputError(
+                f"{self.path / 'questions.json'}: no question of {task}; run lang1 tasks again with --force"
+            )
+        _check_labels(path, table, len(question.options))
         types = table["note_type"].unique().to_pylist()
         if len(types) != 1:
             raise InputError(f"{path}: rows of several note types ({', '.join(map(str, types))}); one is needed")
         table = table.sort_by("row_id")
         if limit is not None and len(table) > limit:
             table = table.take(_draw(table["encounter_id"].to_pylist(), limit, seed))
-        return TaskRows(task, split, table, question_for(task, types[0], self.prompt_set, self.cci_classes))
+        return TaskRows(task, split, table, question)
 
 
 def open_tasks(path: Path) -> TaskFolder:
@@ -92,10 +98,14 @@ def open_tasks(path: Path) -> TaskFolder:
     manifest = runs.read_manifest(path)
     if manifest.get("stage") != "tasks":
         raise InputError(f"{path}: written by the stage {manifest.get('stage')}, not tasks; give a tasks folder")
-    config = manifest.get("config", {})
     skipped = manifest.get("facts", {}).get("skipped", {})
-    prompt_set, cci_classes = str(config.get("prompt_set", "recommended")), int(config.get("cci_classes", 5))
-    return TaskFolder(path, prompt_set, dict(skipped), cci_classes)
+    if (path / "questions.json").exists():
+        questions = read_questions(path)
+    else:  # a folder put together by hand, of ReMedE's tasks
+        config = manifest.get("config", {})
+        prompt_set, cci_classes = str(config.get("prompt_set", "recommended")), int(config.get("cci_classes", 5))
+        questions = {task: built_in(task, prompt_set, cci_classes).question for task in TASK_IDS}
+    return TaskFolder(path, questions, dict(skipped))
 
 
 def _read(path: Path) -> pa.Table:

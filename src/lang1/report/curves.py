@@ -75,6 +75,7 @@ def calibration_curves(data: RunData, split: str) -> list[CalibrationCurve]:
             rows=[int(b["n"]) for b in row["bins"]],
             ece=row.get("ece"),
             of=row["of"],
+            options=sections.question_options(data, row["task"]),
         )
         for row in rows
     ]

@@ -118,7 +118,7 @@ def _few_events(data: RunData, split: str) -> Limit | None:
     if not rare:
         return None
     listed = "; ".join(
-        f"{words.task_in_a_sentence(task)}, {words.option(task, index)}: "
+        f"{words.task_in_a_sentence(task)}, {words.option(task, index, sections.question_options(data, task))}: "
         f"{'none' if number == 0 else words.count(number)}"
         for task, index, number in rare
     )

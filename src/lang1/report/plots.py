@@ -189,6 +189,8 @@ class CalibrationCurve:
     ece: float | None
     of: str
     """whose probability: `option 1`, or `most likely option`"""
+    options: list[str] | None = None
+    """the question's own words, for a task that the report has none for"""
 
 
 def calibration_panels(curves: list[CalibrationCurve]) -> list[Panel]:
@@ -238,7 +240,7 @@ JOINED_ROWS = 10
 
 
 def _whose(curve: CalibrationCurve) -> str:
-    return f'"{words.option(curve.task, 1)}"' if curve.of == "option 1" else "the likeliest option"
+    return f'"{words.option(curve.task, 1, curve.options)}"' if curve.of == "option 1" else "the likeliest option"
 
 
 def _calibration_line(axes: Axes, curve: CalibrationCurve) -> None:

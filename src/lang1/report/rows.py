@@ -14,7 +14,7 @@ from lang1 import figures
 from lang1.config import ReportConfig
 from lang1.report import sections, verdicts
 from lang1.report.collect import RunData
-from lang1.tasks.prompts import LETTERS, question_for, render_question
+from lang1.tasks.prompts import LETTERS, Question, question_for, render_question
 
 EXAMPLE_WORDS = (60, 170)
 """an example's length: long enough to be a note, short enough to be read"""
@@ -116,7 +116,11 @@ def read_examples(cfg: ReportConfig, data: RunData, split: str) -> list[Example]
         row = _short_row(data.run / "tasks" / task / f"{split}.parquet", {example.note for example in examples})
         if row is None:
             continue
-        question = question_for(task, row["note_type"], prompt_set, cci_classes)
+        asked = data.questions.get(task)
+        if asked is None:
+            question = question_for(task, row["note_type"], prompt_set, cci_classes)
+        else:
+            question = Question(asked["text"], tuple(asked["options"]))
         score = _score_of(data, task, split, row["row_id"])
         examples.append(
             Example(

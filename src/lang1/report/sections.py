@@ -121,7 +121,7 @@ def results_table(data: RunData, split: str) -> tuple[list[str], list[TaskResult
                 metric=first["metric"],
                 n=first.get("n"),
                 patients=first.get("patients"),
-                events=events_text(task, first.get("events")),
+                events=events_text(task, first.get("events"), question_options(data, task)),
                 ceiling={key: first.get(key) for key in ("ceiling", "ceiling_ci_low", "ceiling_ci_high")},
                 cells=cells,
                 best=max(valued, key=lambda model: valued[model]) if valued else None,
@@ -149,11 +149,11 @@ def event_counts(events: Any) -> list[int]:
     return [] if events is None else [int(events)]
 
 
-def events_text(task: str, events: Any) -> str:
+def events_text(task: str, events: Any, options: list[str] | None = None) -> str:
     """270 readmitted within 30 days; or the counts of every class of a task with more than two."""
     counts = event_counts(events)
     if len(counts) <= 2:
-        return f"{words.count(counts[-1])} {words.option(task, 1)}" if counts else ""
+        return f"{words.count(counts[-1])} {words.option(task, 1, options)}" if counts else ""
     return " / ".join(words.count(value) for value in counts) + " by class"
 
 

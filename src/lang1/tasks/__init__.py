@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lang1.config import TasksConfig
+from lang1.config import AuditConfig, TasksConfig
 
 
 def build_tasks(
@@ -22,3 +22,24 @@ def write_statistics(*, tasks: Path, out: Path, tokens: Path | None = None, forc
     from lang1.tasks.tables import write_statistics as write
 
     return write(tasks=tasks, out=out, tokens=tokens, force=force)
+
+
+def audit_tasks(
+    cfg: AuditConfig, *, tasks: Path, records: Path, corpus: Path | None, out: Path, seed: int, force: bool = False
+) -> dict[str, Any]:
+    """Look for leakage in the task sets `tasks` (docs/audit.md). Returns the manifest.
+
+    Raises InputError, after the audit is written, when a check fails that is not accepted.
+    """
+    from lang1.tasks.audit import audit_tasks as audit
+
+    return audit(cfg, tasks=tasks, records=records, corpus=corpus, out=out, seed=seed, force=force)
+
+
+def export_meds(
+    *, records: Path, corpus: Path, tasks: Path | None, out: Path, seed: int, force: bool = False
+) -> dict[str, Any]:
+    """Write records, notes and labels as a MEDS 0.4 dataset (docs/meds.md). Returns the manifest."""
+    from lang1.tasks.meds_data import export_data
+
+    return export_data(records=records, corpus=corpus, tasks=tasks, out=out, seed=seed, force=force)

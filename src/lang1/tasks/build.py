@@ -1,4 +1,4 @@
-"""`lang1 tasks`: cohorts, labels, splits, statistics and the MEDS export, from records and cleaned notes.
+"""`lang1 tasks`: cohorts, labels, splits, statistics, the MEDS export and the audit, from records and cleaned notes.
 
 The labels are made by SQL (`sql/`), one table `facts` with a boolean a rule and a label a task; this module says in
 which order and writes. All cohorts are counted before the first file is written: a task without rows ends the stage
@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang1 import config, runs
-from lang1.config import TasksConfig
+from lang1.config import TASK_IDS, OwnTask, TasksConfig, read_own_tasks
 from lang1.runs import Stage
+from lang1.tasks.audit import audit_built, refuse_failed, summary
 from lang1.tasks.cautions import cautions_of
 from lang1.tasks.charlson import score_codes
 from lang1.tasks.cohort import Step, select_rows
 from lang1.tasks.database import open_database, run_sql, set_follow_up_end, set_variables
 from lang1.tasks.meds import export_meds
 from lang1.tasks.origin import Origin, read_origin
-from lang1.tasks.prompts import NOTE_TYPE_PER_TASK, question_for, render_question
+from lang1.tasks.own import as_asked, select_own, write_definition
+from lang1.tasks.prompts import Asked, built_in, describe
 from lang1.tasks.rows import write_left_out, write_rows
 from lang1.tasks.schema import ATTRITION, NOTE_ATTRITION
 from lang1.tasks.splits import refuse_what_cannot_be_split
@@ -37,32 +39,44 @@ def build_tasks(
 ) -> dict[str, Any]:
     """Write the task sets of `records` and `corpus` to `out`. Returns the manifest.
 
-    Raises InputError for missing tables or columns, for records that the split cannot be made of, and for a task
-    whose cohort is empty.
+    Raises InputError for missing tables or columns, for records that the split cannot be made of, for a task
+    whose cohort is empty, and for a check of the leakage audit that fails and is not accepted.
     """
+    own = read_own_tasks(cfg.own)
     inputs = {"records": records, "corpus": corpus}
-    work = lambda stage: _build(cfg, records, corpus, seed, stage)  # noqa: E731
+    for task, path in zip(own, cfg.own, strict=True):
+        inputs |= {f"own {task.id}": Path(path), f"own {task.id} sql": Path(task.sql)}
+    work = lambda stage: _build(cfg, own, records, corpus, seed, stage)  # noqa: E731
     return runs.run_stage(out, "tasks", config.dump(cfg), seed, inputs, work, force)
 
 
-def _build(cfg: TasksConfig, records: Path, corpus: Path, seed: int, stage: Stage) -> None:
+def _build(cfg: TasksConfig, own: list[OwnTask], records: Path, corpus: Path, seed: int, stage: Stage) -> None:
     origin = read_origin(records)
     cfg = replace(cfg, exclude_newborns=origin.excludes_newborns(cfg))
     database = open_database(records, corpus, stage.scratch())
+    asked = [
+        *(built_in(task, cfg.prompt_set, cfg.cci_classes) for task in cfg.tasks),
+        *(as_asked(task) for task in own),
+    ]
     try:
         make_facts(database, cfg, seed, origin)
         steps: dict[str, list[Step]] = {task: select_rows(database, task, cfg) for task in cfg.tasks}
-        for task in cfg.tasks:
+        steps |= {task.id: select_own(database, task, cfg) for task in own}
+        for task, found in steps.items():
             write_rows(database, task, stage.out / task)
-            write_left_out(database, steps[task], stage.out / "left_out" / f"{task}.parquet")
-            runs.say(f"tasks: {task}: {steps[task][-1].remaining} rows of {steps[task][0].remaining} encounters")
-        cautions: dict[str, list[str]] = {task: cautions_of(task, cfg, origin) for task in cfg.tasks}
-        _write_tables(database, cfg, steps, cautions, stage)
-        export_meds(database, cfg.tasks, stage.out / "meds")
+            write_left_out(database, found, stage.out / "left_out" / f"{task}.parquet")
+            runs.say(f"tasks: {task}: {found[-1].remaining} rows of {found[0].remaining} encounters")
+        cautions = {a.task: cautions_of(a.task, cfg, origin) if a.task in TASK_IDS else [] for a in asked}
+        _write_tables(database, cfg, asked, steps, cautions, stage)
+        for defined in own:
+            write_definition(defined, stage.out / "own")
+        export_meds(database, asked, stage.out / "meds")
+        findings = audit_built(database, cfg, own, stage.out, seed)
     finally:
         database.close()
     stage.record(
         skipped={task: NO_CLAIMS for task, found in steps.items() if found[-1].remaining == 0},
+        audit=summary(findings),
         prediction_clock=cfg.prediction_clock,
         signed_time_from=origin.signed_time_from,
         dates_shifted=origin.dates_shifted,
@@ -71,6 +85,7 @@ def _build(cfg: TasksConfig, records: Path, corpus: Path, seed: int, stage: Stag
     )
     stage.count(encounters=next(iter(steps.values()))[0].remaining)
     stage.count(**{f"{task}_rows": found[-1].remaining for task, found in steps.items()})
+    refuse_failed(findings, stage.out / "audit")
 
 
 def make_facts(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int, origin: Origin | None = None) -> None:
@@ -93,6 +108,7 @@ def make_facts(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int,
 def _write_tables(
     database: duckdb.DuckDBPyConnection,
     cfg: TasksConfig,
+    tasks: list[Asked],
     steps: dict[str, list[Step]],
     cautions: dict[str, list[str]],
     stage: Stage,
@@ -103,9 +119,12 @@ def _write_tables(
     writer.writerows(astuple(step) for found in steps.values() for step in found)
     runs.write_text(stage.out / "attrition.csv", sink.getvalue())
     _write_note_attrition(database, stage)
-    statistics = {task: task_statistics(database, task, cfg, steps[task], cautions[task]) for task in cfg.tasks}
+    statistics = {
+        asked.task: task_statistics(database, asked, cfg, steps[asked.task], cautions[asked.task]) for asked in tasks
+    }
     runs.write_json(stage.out / "statistics.json", statistics)
-    runs.write_json(stage.out / "questions.json", {task: _describe_question(task, cfg) for task in cfg.tasks})
+    questions = {a.task: describe(a, cfg.prompt_set if a.task in TASK_IDS else None) for a in tasks}
+    runs.write_json(stage.out / "questions.json", questions)
 
 
 def _write_note_attrition(database: duckdb.DuckDBPyConnection, stage: Stage) -> None:
@@ -119,14 +138,3 @@ def _write_note_attrition(database: duckdb.DuckDBPyConnection, stage: Stage) -> 
     for kind in dict.fromkeys(row[0] for row in rows):
         told = ", ".join(f"{notes:,} {rule}" for of_kind, _, rule, notes, _ in rows if of_kind == kind)
         runs.say(f"tasks: {kind} notes: {told}")
-
-
-def _describe_question(task: str, cfg: TasksConfig) -> dict[str, Any]:
-    question = question_for(task, NOTE_TYPE_PER_TASK[task], cfg.prompt_set, cfg.cci_classes)
-    return {
-        "note_type": NOTE_TYPE_PER_TASK[task],
-        "prompt_set": cfg.prompt_set,
-        "text": question.text,
-        "options": list(question.options),
-        "rendered": render_question(question),
-    }

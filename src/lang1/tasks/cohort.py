@@ -148,13 +148,21 @@ def select_rows(database: duckdb.DuckDBPyConnection, task: str, cfg: TasksConfig
     rules = rules_for(task, cfg)
     cases = " ".join(f"WHEN {rule.column} IS NOT TRUE THEN {step}" for step, rule in enumerate(rules, 1))
     database.execute(f"CREATE TABLE reasons_{task} AS SELECT encounter_id, CASE {cases} END AS step FROM facts")
-    steps = _count_steps(database, task, rules)
+    steps = count_steps(database, task, rules)
     _make_rows(database, task)
-    _refuse_empty(database, task, steps)
+    refuse_empty(database, task, steps)
     return steps
 
 
-def _count_steps(database: duckdb.DuckDBPyConnection, task: str, rules: list[Rule]) -> list[Step]:
+def choose(task: str, cfg: TasksConfig) -> str:
+    """A SELECT of (encounter_id, note_id, label) that the rules choose from `facts`: for the leakage audit."""
+    conditions = " AND ".join(f"({rule.column}) IS TRUE" for rule in rules_for(task, cfg))
+    prefix = "hp" if NOTE_TYPE_PER_TASK[task] == "H&P" else "ds"
+    return f"SELECT encounter_id, {prefix}_note_id AS note_id, {task}_label AS label FROM facts WHERE {conditions}"
+
+
+def count_steps(database: duckdb.DuckDBPyConnection, task: str, rules: list[Rule]) -> list[Step]:
+    """The attrition of `reasons_<task>`."""
     left_out = dict(database.execute(f"SELECT step, count(*) FROM reasons_{task} GROUP BY step").fetchall())
     remaining = sum(left_out.values())
     steps = [Step(task, 0, "is an encounter of the records", 0, remaining)]
@@ -185,7 +193,8 @@ def _make_rows(database: duckdb.DuckDBPyConnection, task: str) -> None:
     )
 
 
-def _refuse_empty(database: duckdb.DuckDBPyConnection, task: str, steps: list[Step]) -> None:
+def refuse_empty(database: duckdb.DuckDBPyConnection, task: str, steps: list[Step]) -> None:
+    """Raise InputError when `rows_<task>` has no row, or none of train."""
     if steps[-1].remaining == 0:
         last = next(step for step in steps if step.remaining == 0)
         if task == "denial" and last.rule == "there are claims in these records":

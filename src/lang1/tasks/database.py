@@ -29,24 +29,28 @@ MEMORY = "1GB"
 _HOUR_US = 3_600_000_000
 
 
-def open_database(records: Path, corpus: Path, scratch: Path) -> duckdb.DuckDBPyConnection:
+def open_database(records: Path, corpus: Path | None, scratch: Path) -> duckdb.DuckDBPyConnection:
     """A database that sees the canonical tables under their names and the cleaned notes as `clean_notes`.
 
-    Raises InputError for a table that is missing, unreadable, or lacks columns.
+    Without a corpus there is no `clean_notes`. Raises InputError for a table that is missing, unreadable, or lacks
+    columns.
     """
     import duckdb
 
     scratch.chmod(0o700)
     database = duckdb.connect(":memory:")
     database.execute(f"SET threads = {THREADS}; SET memory_limit = '{MEMORY}'; SET preserve_insertion_order = false")
-    database.execute(f"SET temp_directory = {_quote(str(scratch))}")
+    database.execute(f"SET temp_directory = {quote(str(scratch))}")
+    # nothing is fetched from a network behind the user's back
+    database.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
     problems: list[str] = []
     for name, schema in TABLES.items():
         _add_view(database, name, records / name, schema, problems, is_optional=name in OPTIONAL)
-    _add_view(database, "clean_notes", corpus / "notes", CLEAN_NOTES, problems)
+    if corpus is not None:
+        _add_view(database, "clean_notes", corpus / "notes", CLEAN_NOTES, problems)
     if problems:
         raise InputError("; ".join(problems))
-    _require_unique(database, records)
+    _require_unique(database, records, corpus is not None)
     return database
 
 
@@ -154,8 +158,9 @@ def _add_view(
     parts = sorted(folder.glob("*.parquet"))
     if not parts:
         if is_optional:
-            empty = schema.empty_table()
-            database.register(name, empty.cast(_plain(schema)))
+            database.register("empty", schema.empty_table().cast(_plain(schema)))
+            database.execute(f"CREATE TABLE {name} AS SELECT * FROM empty")
+            database.unregister("empty")
         else:
             problems.append(f"{folder}: no Parquet files; run the stage that writes them")
         return
@@ -164,7 +169,7 @@ def _add_view(
         _check_columns(part, schema, problems)
     if len(problems) == before:
         columns = ", ".join(f'"{field.name}"' for field in schema)
-        listed = ", ".join(_quote(str(part)) for part in parts)
+        listed = ", ".join(quote(str(part)) for part in parts)
         database.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM read_parquet([{listed}])")
 
 
@@ -209,17 +214,18 @@ def _plain(schema: pa.Schema) -> pa.Schema:
     )
 
 
-def _require_unique(database: duckdb.DuckDBPyConnection, records: Path) -> None:
+def _require_unique(database: duckdb.DuckDBPyConnection, records: Path, has_corpus: bool) -> None:
     for table, key in (
         ("encounters", "encounter_id"),
         ("patients", "patient_id"),
         ("notes", "note_id"),
-        ("clean_notes", "note_id"),
+        *([("clean_notes", "note_id")] if has_corpus else []),
     ):
         twice = count(database, f"SELECT count(*) - count(DISTINCT {key}) FROM {table}")
         if twice:
             raise InputError(f"{records}: {table}.{key} is not unique ({twice} rows too many); mend the source's SQL")
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"

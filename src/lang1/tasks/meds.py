@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lang1 import runs
-from lang1.tasks.prompts import OPTIONS_PER_TASK
+from lang1.tasks.prompts import Asked
 from lang1.tasks.schema import MEDS_ROWS, SUBJECT_ID_MAP, SUBJECT_SPLITS, meds_labels
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ def subject_id(patient_id: str) -> int:
     return int(hashlib.sha256(f"meds:{patient_id}".encode()).hexdigest()[:15], 16)
 
 
-def export_meds(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], folder: Path) -> None:
+def export_meds(database: duckdb.DuckDBPyConnection, tasks: Sequence[Asked], folder: Path) -> None:
     """Write the folder `meds/` from the tables `rows_<task>`."""
-    _make_map(database, tasks)
-    for task in tasks:
-        kind, value = ("boolean", "label = 1") if OPTIONS_PER_TASK[task] == 2 else ("integer", "label::BIGINT")
+    _make_map(database, [asked.task for asked in tasks])
+    for asked in tasks:
+        task, binary = asked.task, len(asked.question.options) == 2
+        kind, value = ("boolean", "label = 1") if binary else ("integer", "label::BIGINT")
         _write(
             database,
             f"SELECT subject_id, prediction_time, {value} AS {kind}_value FROM rows_{task} JOIN subjects USING "

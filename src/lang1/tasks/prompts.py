@@ -8,14 +8,19 @@ asked of H&P notes, says "admission note". The options keep the order of Appendi
 
 from __future__ import annotations
 
+import difflib
+import string
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
+from lang1 import runs
 from lang1.config import TASK_IDS
 from lang1.errors import InputError
 
-LETTERS = ("A", "B", "C", "D", "E")
+LETTERS = tuple(string.ascii_uppercase)
 OPTIONS_PER_TASK: dict[str, int] = {"readmission": 2, "mortality": 2, "los": 4, "cci": 5, "denial": 2}
 NOTE_TYPE_PER_TASK: dict[str, str] = {
     "readmission": "discharge summary",
@@ -34,6 +39,54 @@ class Question:
 
     text: str
     options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task as it is asked: of which notes, and what."""
+
+    task: str
+    note_type: str
+    question: Question
+
+
+def built_in(task: str, prompt_set: str, cci_classes: int = 5) -> Asked:
+    """A task of ReMedE with the question of a prompt set."""
+    note_type = NOTE_TYPE_PER_TASK[task]
+    return Asked(task, note_type, question_for(task, note_type, prompt_set, cci_classes))
+
+
+def describe(asked: Asked, prompt_set: str | None) -> dict[str, Any]:
+    """A task's entry in questions.json; `prompt_set` is null for a task of one's own."""
+    return {
+        "note_type": asked.note_type,
+        "prompt_set": prompt_set,
+        "text": asked.question.text,
+        "options": list(asked.question.options),
+        "rendered": render_question(asked.question),
+    }
+
+
+def read_questions(tasks: Path) -> dict[str, Question]:
+    """The question of every task in a tasks folder, from its questions.json. Raises InputError when it is broken."""
+    path = tasks / "questions.json"
+    try:
+        return {
+            str(task): Question(str(found["text"]), tuple(str(option) for option in found["options"]))
+            for task, found in runs.read_json(path).items()
+        }
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{path}: not the text and options of each task; run lang1 tasks again with --force") from None
+
+
+def require_known(wanted: tuple[str, ...], questions: dict[str, Question], tasks: Path, key: str) -> None:
+    """Refuse a task id that neither ReMedE nor this tasks folder has. Raises InputError with the nearest known."""
+    known = list(dict.fromkeys([*questions, *TASK_IDS]))
+    for task in wanted:
+        if task not in known:
+            near = difflib.get_close_matches(task, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise InputError(f"{key}: {task}: no such task in {tasks}; {hint}")
 
 
 @cache

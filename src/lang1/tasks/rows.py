@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GROUP_ROWS = 5_000
 
 
-class _Groups:
+class Groups:
     """Gathers batches of one file into row groups of GROUP_ROWS: their borders depend on the rows alone."""
 
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
@@ -60,7 +60,7 @@ def write_rows(database: duckdb.DuckDBPyConnection, task: str, folder: Path) -> 
     ).to_arrow_reader(GROUP_ROWS)
     with contextlib.ExitStack() as files:
         groups = {
-            split: _Groups(files.enter_context(runs.parquet_writer(folder / f"{split}.parquet", ROWS)), ROWS)
+            split: Groups(files.enter_context(runs.parquet_writer(folder / f"{split}.parquet", ROWS)), ROWS)
             for split in SPLITS
         }
         for batch in reader:
@@ -84,7 +84,7 @@ def write_left_out(database: duckdb.DuckDBPyConnection, steps: list[Step], path:
         f"SELECT encounter_id, step FROM reasons_{task} WHERE step IS NOT NULL ORDER BY encounter_id"
     ).to_arrow_reader(GROUP_ROWS)
     with runs.parquet_writer(path, LEFT_OUT) as writer:
-        group = _Groups(writer, LEFT_OUT)
+        group = Groups(writer, LEFT_OUT)
         for batch in reader:
             table = pa.Table.from_batches([batch])
             group.add(table.append_column("rule", rules.take(table["step"].combine_chunks())))

@@ -14,7 +14,7 @@ def _column(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -
 
 ROWS = pa.schema(
     [
-        _column("task", pa.string(), "readmission, mortality, los, cci or denial.", nullable=False),
+        _column("task", pa.string(), "readmission, mortality, los, cci, denial or one of your own.", nullable=False),
         _column("row_id", pa.string(), "<task>-<encounter_id>: one row an encounter.", nullable=False),
         _column(
             "patient_id",
@@ -25,7 +25,11 @@ ROWS = pa.schema(
         _column("encounter_id", pa.string(), "The index stay (the first of merged transfers).", nullable=False),
         _column("note_id", pa.string(), "The index note.", nullable=False),
         _column("note_type", pa.string(), "H&P or discharge summary.", nullable=False),
-        _column("prediction_time", TIME, "Signing time of the index note; null where the source has no times."),
+        _column(
+            "prediction_time",
+            TIME,
+            "Signing time of the index note, or what an own task's SQL gives; null without times.",
+        ),
         _column(
             "text",
             pa.large_string(),
@@ -75,6 +79,15 @@ LEFT_OUT = pa.schema(
     ]
 )
 
+OFFENDING = pa.schema(
+    [
+        _column("check", pa.string(), "Check of the leakage audit that found the row.", nullable=False),
+        _column("task", pa.string(), "Task id.", nullable=False),
+        _column("split", pa.string(), "Split of the row.", nullable=False),
+        _column("row_id", pa.string(), "The task row.", nullable=False),
+    ]
+)
+
 SUBJECT_ID_MAP = pa.schema(
     [
         _column("patient_id", pa.string(), "Our id.", nullable=False),
@@ -86,6 +99,29 @@ SUBJECT_SPLITS = pa.schema(
     [
         _column("subject_id", pa.int64(), "MEDS's id.", nullable=False),
         _column("split", pa.string(), "train, tuning (val) or held_out (test).", nullable=False),
+    ]
+)
+
+MEDS_DATA = pa.schema(
+    [
+        _column("subject_id", pa.int64(), "MEDS's id.", nullable=False),
+        _column("time", TIME, "When it was known; null: it holds for good."),
+        _column("code", pa.string(), "What happened: KIND//value, or one of MEDS's own.", nullable=False),
+        _column("numeric_value", pa.float32(), "None of our events has one."),
+        _column("text_value", pa.large_string(), "The cleaned text of a note."),
+        _column("encounter_id", pa.string(), "The source's id of the stay or visit."),
+        _column("note_id", pa.string(), "The source's id of the note."),
+        _column("note_type", pa.string(), "H&P, discharge summary, ..."),
+        _column("author_role", pa.string(), "Of the note."),
+        _column("department", pa.string(), "Of the encounter, or of the note's author."),
+    ]
+)
+
+MEDS_CODES = pa.schema(
+    [
+        _column("code", pa.string(), "A code of the data.", nullable=False),
+        _column("description", pa.string(), "What its kind means; null for a diagnosis."),
+        _column("parent_codes", pa.list_(pa.string()), "The same code in OMOP's vocabularies, as VOCABULARY/code."),
     ]
 )
 

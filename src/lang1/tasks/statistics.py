@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lang1.config import TasksConfig
 from lang1.tasks.cohort import Step
-from lang1.tasks.prompts import NOTE_TYPE_PER_TASK, question_for
+from lang1.tasks.prompts import Asked
 from lang1.tasks.schema import SPLITS
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ SMALL_CLASS = 50
 
 
 def task_statistics(
-    database: duckdb.DuckDBPyConnection, task: str, cfg: TasksConfig, steps: list[Step], cautions: list[str]
+    database: duckdb.DuckDBPyConnection, asked: Asked, cfg: TasksConfig, steps: list[Step], cautions: list[str]
 ) -> dict[str, Any]:
     """A task's numbers: each split and `total` with rows, patients, words, labels and base_rates.
 
@@ -28,10 +28,10 @@ def task_statistics(
     deaths change, denial how long claims take.
     """
     has_rows = steps[-1].remaining > 0
-    options = question_for(task, NOTE_TYPE_PER_TASK[task], cfg.prompt_set, cfg.cci_classes).options
+    task, options = asked.task, asked.question.options
     counts = {split: _count(database, task, split, len(options)) for split in SPLITS}
     return {
-        "note_type": NOTE_TYPE_PER_TASK[task],
+        "note_type": asked.note_type,
         "options": list(options),
         **counts,
         "total": _count(database, task, None, len(options)),

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lang1 import runs
 from lang1.config import FinetuneConfig
 from lang1.corpus.hashes import hash_fraction
 from lang1.errors import InputError
 from lang1.scoring.options import encode_prompts, option_token_ids
+from lang1.tasks import prompts
 from lang1.tasks.prompts import Question
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ class Rows:
 
 def read_questions(tasks: Path, names: Sequence[str], tokenizer: Any) -> list[AskedTask]:
     """The questions of the task folder in tokens, without balance factors."""
-    written = runs.read_json(tasks / "questions.json")
+    questions = prompts.read_questions(tasks)
     found = []
     for name in names:
-        question = Question(written[name]["text"], tuple(written[name]["options"]))
+        question = questions[name]
         (example,) = encode_prompts(tokenizer, ["x"], question, 1)
         found.append(
             AskedTask(

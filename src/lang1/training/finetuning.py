@@ -28,6 +28,8 @@ from lang1.models.build import build_from_config
 from lang1.models.export import WEIGHTS, export_model, load_weights
 from lang1.models.fast import use_fast_attention
 from lang1.models.load import load_config, load_model, load_tokenizer
+from lang1.tasks import prompts
+from lang1.tasks.prompts import require_known
 from lang1.training.asked import Group, Rows, balance_factors, make_groups, read_questions, read_rows
 from lang1.training.checkpoint import save_weights
 from lang1.training.loop import Fetched, LoopConfig, Objective, Progress, prepare_torch, train
@@ -90,6 +92,7 @@ def usable_tasks(folder: Path, wanted: tuple[TaskId, ...]) -> tuple[list[str], d
     """The tasks with training and validation rows, and why the others are skipped."""
     import pyarrow.parquet as pq
 
+    require_known(wanted, prompts.read_questions(folder), folder, "finetune.tasks")
     names: list[str] = []
     skipped: dict[str, str] = {}
     for task in wanted:
@@ -103,7 +106,7 @@ def usable_tasks(folder: Path, wanted: tuple[TaskId, ...]) -> tuple[list[str], d
             skipped[task] = f"no rows in {', '.join(empty)}"
             runs.say(f"finetune: {task} is skipped: {skipped[task]}")
         else:
-            names.append(str(task))
+            names.append(task)
     if not names:
         raise InputError(
             f"{folder}: no task of finetune.tasks has training and validation rows "

@@ -63,6 +63,11 @@ class TaskFolder:
     skipped: dict[str, str]
     """tasks that the tasks stage could not build, and why"""
     cci_classes: int = 5
+    split_by: str = "time"
+
+    def is_future_window(self, split: str) -> bool:
+        """True for the last window of records with dates: nothing of it was there when a model was trained."""
+        return self.split_by == "time" and split == "temporal_2"
 
     def read(self, task: str, split: str, limit: int | None = None, seed: int = 0) -> TaskRows | str:
         """Rows of a task and split, at most `limit` drawn by hash; or, as a text, why there are none.
@@ -95,7 +100,8 @@ def open_tasks(path: Path) -> TaskFolder:
     config = manifest.get("config", {})
     skipped = manifest.get("facts", {}).get("skipped", {})
     prompt_set, cci_classes = str(config.get("prompt_set", "recommended")), int(config.get("cci_classes", 5))
-    return TaskFolder(path, prompt_set, dict(skipped), cci_classes)
+    split_by = str(config.get("split_by", "time"))
+    return TaskFolder(path, prompt_set, dict(skipped), cci_classes, split_by)
 
 
 def _read(path: Path) -> pa.Table:

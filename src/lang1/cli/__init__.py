@@ -38,6 +38,7 @@ for _command in (
     data.simulate,
     data.extract,
     data.clean,
+    data.duplicates,
     data.tokenize,
     training.pretrain,
     training.export,

@@ -107,7 +107,7 @@ def clean(
     show(clean_notes(config.clean, records=records, out=out, seed=config.seed, force=force), out, as_json)
 
 
-def tokenize(
+def duplicates(
     corpus: Annotated[Path, folder("corpus", "Cleaned notes from `lang1 clean`.")],
     out: Out,
     arguments: Arguments = None,
@@ -117,8 +117,32 @@ def tokenize(
     force: Force = False,
     print_config: PrintConfig = False,
 ) -> None:
+    """Find exact and near duplicates among the cleaned notes, and measure what is copied forward."""
+    config = configure(arguments, "duplicates", seed, quiet)
+    if print_config:
+        print_section(config, "duplicates")
+        return
+    from lang1.corpus import find_duplicates
+
+    show(find_duplicates(config.duplicates, corpus=corpus, out=out, seed=config.seed, force=force), out, as_json)
+
+
+def tokenize(
+    corpus: Annotated[Path, folder("corpus", "Cleaned notes from `lang1 clean`.")],
+    out: Out,
+    arguments: Arguments = None,
+    duplicates: Annotated[
+        Path | None, folder("duplicates", "Folder of `lang1 duplicates`, with tokenize.drop_duplicates=exact or near.")
+    ] = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+    print_config: PrintConfig = False,
+) -> None:
     """Select a corpus version and write it as shards of token ids, with its tokenizer (5.2.1, 5.3)."""
-    config = configure(arguments, "tokenize", seed, quiet)
+    named = [] if duplicates is None else [f"tokenize.duplicates={json.dumps(str(duplicates))}"]
+    config = configure([*(arguments or []), *named], "tokenize", seed, quiet)
     if print_config:
         print_section(config, "tokenize")
         return

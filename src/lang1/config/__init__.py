@@ -6,7 +6,7 @@ validates (docs/decisions/0001-configuration.md): every error at once, each with
 
 from lang1.config.benchmark import Baseline, EvaluateConfig, ReportConfig
 from lang1.config.checks import TASK_IDS, TaskId
-from lang1.config.data import CleanConfig, ExtractConfig, SimulateConfig, TokenizeConfig
+from lang1.config.data import CleanConfig, DuplicatesConfig, ExtractConfig, SimulateConfig, TokenizeConfig
 from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
 from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig
@@ -15,6 +15,7 @@ __all__ = [
     "TASK_IDS",
     "Baseline",
     "CleanConfig",
+    "DuplicatesConfig",
     "EvaluateConfig",
     "ExtractConfig",
     "FinetuneConfig",

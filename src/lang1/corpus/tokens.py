@@ -30,11 +30,11 @@ import pyarrow.parquet as pq
 
 from lang1 import runs
 from lang1.config import TokenizeConfig, dump
-from lang1.corpus import tokenizer, web
+from lang1.corpus import duplicates, tokenizer, web
 from lang1.corpus.hashes import hash_fraction, hash_id, patient_fold
 from lang1.corpus.schema import DOCUMENTS
 from lang1.corpus.shards import INDEX, SPLITS, ShardWriter, dtype_for
-from lang1.errors import InputError
+from lang1.errors import ConfigError, InputError
 
 BATCH_ROWS = 8192
 """notes in memory at a time"""
@@ -42,7 +42,7 @@ WEB_BATCH = 1024
 """web documents in memory at a time"""
 QUESTION_WORDS_WEIGHT = 200
 """how often question_words.txt is read: enough for its words to become tokens beside those of a small corpus"""
-FACTS = ["patient_id", "category", "author_role", "signed_time", "note_hash"]
+FACTS = ["note_id", "patient_id", "category", "author_role", "signed_time", "note_hash"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -57,6 +57,11 @@ def tokenize(cfg: TokenizeConfig, *, corpus: Path, out: Path, seed: int, force: 
     inputs = {"corpus": corpus}
     inputs |= {"web": web_path} if web_path else {}
     inputs |= {"tokenizer": Path(cfg.tokenizer)} if cfg.tokenizer else {}
+    if cfg.drop_duplicates != "none":
+        if cfg.duplicates is None:
+            raise ConfigError("tokenize.drop_duplicates: give tokenize.duplicates, a folder of lang1 duplicates")
+        duplicates.check_made_from(Path(cfg.duplicates), corpus)
+        inputs["duplicates"] = Path(cfg.duplicates)
 
     def work(stage: runs.Stage) -> None:
         version = find_version(cfg, corpus, seed)
@@ -82,6 +87,8 @@ class Version:
     left_out: Counter[str] = field(default_factory=Counter)
     train_notes: int = 0
     held_out: set[str] = field(default_factory=set)
+    duplicates: tuple[Path, dict[str, pa.Array]] | None = None
+    """of the part that was read last"""
 
     def iter_batches(self, columns: list[str], left_out: Counter[str] | None = None) -> Iterator[pa.Table]:
         """The selected notes, in order; `columns` beside FACTS. Counts in `left_out` those that are not selected."""
@@ -90,13 +97,13 @@ class Version:
                 for batch in source.iter_batches(batch_size=BATCH_ROWS, columns=[*FACTS, *columns]):
                     table = pa.Table.from_batches([batch])
                     kept = np.ones(len(table), dtype=bool)
-                    for why, keeps in self._rules(table):
+                    for why, keeps in self._rules(table, path):
                         if left_out is not None:
                             left_out[why] += int((kept & ~keeps).sum())
                         kept &= keeps
                     yield table.filter(pa.array(kept))
 
-    def _rules(self, table: pa.Table) -> Iterator[tuple[str, Mask]]:
+    def _rules(self, table: pa.Table, part: Path) -> Iterator[tuple[str, Mask]]:
         signed = table["signed_time"]
         if self.is_timed:
             yield "unsigned", _mask(pc.is_valid(signed))
@@ -109,6 +116,17 @@ class Version:
         if self.cfg.leave_out_folds:
             out, ratio = self.cfg.leave_out_folds, self.cfg.fold_ratio
             yield "fold", _by_patient(table, lambda p: patient_fold(self.seed, p, ratio) not in out)
+        for kind, note_ids in self._duplicates_of(part).items():
+            yield f"{kind}_duplicate", ~_mask(pc.is_in(table["note_id"], value_set=note_ids))
+
+    def _duplicates_of(self, part: Path) -> dict[str, pa.Array]:
+        """The notes of a part that the removal of duplicates leaves out, by kind."""
+        if self.cfg.duplicates is None:
+            return {}
+        if self.duplicates is None or self.duplicates[0] != part:
+            kinds = ("exact",) if self.cfg.drop_duplicates == "exact" else ("exact", "near")
+            self.duplicates = part, duplicates.read_left_out(Path(self.cfg.duplicates), part, kinds)
+        return self.duplicates[1]
 
 
 def _midnight(day: date) -> pa.Scalar:
@@ -144,7 +162,7 @@ def find_version(cfg: TokenizeConfig, corpus: Path, seed: int) -> Version:
         shown = ", ".join(f"{why} {n}" for why, n in version.left_out.items() if n)
         raise InputError(
             f"{corpus / 'notes'}: the corpus version holds none of {version.notes_in} notes ({shown}); "
-            "widen tokenize.start, end, categories, author_roles or leave_out_folds"
+            "widen tokenize.start, end, categories, author_roles, leave_out_folds or drop_duplicates"
         )
     version.held_out = _held_out(notes_of, cfg.validation_fraction, seed)
     version.train_notes = sum(n for patient, n in notes_of.items() if patient not in version.held_out)

@@ -40,6 +40,7 @@ for _command in (
     data.clean,
     data.duplicates,
     data.tokenize,
+    data.scan,
     training.pretrain,
     training.export,
     tasks.tasks,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lang1 import runs
 from lang1.cli.options import (
     Arguments,
     AsJson,
@@ -125,6 +126,29 @@ def duplicates(
     from lang1.corpus import find_duplicates
 
     show(find_duplicates(config.duplicates, corpus=corpus, out=out, seed=config.seed, force=force), out, as_json)
+
+
+def scan(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders that may leave.")],
+    presidio: Annotated[
+        str | None, typer.Option("--presidio", help="An installed spaCy model: names by presidio too.")
+    ] = None,
+    fail_over: Annotated[
+        int | None, typer.Option("--fail-over", min=0, help="Exit with 2 when there are more matches than this.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")] = 0,
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON on stdout.")] = False,
+) -> None:
+    """Count phone, MRN, SSN, e-mail, date and name patterns before anything leaves: counts only, no text."""
+    runs.set_quiet(quiet)
+    from lang1.corpus import scan_files
+    from lang1.corpus.scan import as_lines
+
+    result = scan_files(paths, presidio=presidio, workers=workers)
+    print(json.dumps(result, sort_keys=True) if as_json else "\n".join(as_lines(result)))
+    if fail_over is not None and result["matches"] > fail_over:
+        raise InputError(f"scan: {result['matches']:,} matches, more than --fail-over {fail_over}")
 
 
 def tokenize(

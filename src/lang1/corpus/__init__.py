@@ -24,6 +24,13 @@ def find_duplicates(
     return duplicates.find_duplicates(cfg, corpus=corpus, out=out, seed=seed, force=force)
 
 
+def scan_files(paths: list[Path], *, presidio: str | None = None, workers: int = 0) -> dict[str, Any]:
+    """Count patterns of identifiers in files and folders (docs/scan.md); counts only, never text."""
+    from lang1.corpus import scan
+
+    return scan.scan(paths, presidio=presidio, workers=workers)
+
+
 def tokenize(cfg: TokenizeConfig, *, corpus: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
     """Write a corpus version and web text as shards of token ids (docs/tokenize.md); returns the manifest."""
     from lang1.corpus import tokens

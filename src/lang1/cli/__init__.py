@@ -39,6 +39,7 @@ for _command in (
     data.extract,
     data.clean,
     data.duplicates,
+    data.profile,
     data.tokenize,
     data.scan,
     training.pretrain,

@@ -128,6 +128,30 @@ def duplicates(
     show(find_duplicates(config.duplicates, corpus=corpus, out=out, seed=config.seed, force=force), out, as_json)
 
 
+def profile(
+    corpus: Annotated[Path, folder("corpus", "Cleaned notes from `lang1 clean`.")],
+    out: Out,
+    arguments: Arguments = None,
+    records: Annotated[Path | None, folder("records", "Records: diagnoses and boroughs.")] = None,
+    titles: Annotated[Path | None, typer.Option("--titles", help="Titles of diagnosis codes, a line each.")] = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Describe the cleaned notes (Figure G7): tables, figures and a summary, small counts pooled."""
+    named = [] if titles is None else [f"profile.titles={json.dumps(str(titles))}"]
+    config = configure([*(arguments or []), *named], "profile", seed, quiet)
+    if print_config:
+        print_section(config, "profile")
+        return
+    from lang1.corpus import profile as profile_corpus
+
+    made = profile_corpus(config.profile, corpus=corpus, records=records, out=out, seed=config.seed, force=force)
+    show(made, out, as_json)
+
+
 def scan(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders that may leave.")],
     presidio: Annotated[

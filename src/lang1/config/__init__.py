@@ -6,7 +6,14 @@ validates (docs/decisions/0001-configuration.md): every error at once, each with
 
 from lang1.config.benchmark import Baseline, EvaluateConfig, ReportConfig
 from lang1.config.checks import TASK_IDS, TaskId
-from lang1.config.data import CleanConfig, DuplicatesConfig, ExtractConfig, SimulateConfig, TokenizeConfig
+from lang1.config.data import (
+    CleanConfig,
+    DuplicatesConfig,
+    ExtractConfig,
+    ProfileConfig,
+    SimulateConfig,
+    TokenizeConfig,
+)
 from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
 from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig
@@ -22,6 +29,7 @@ __all__ = [
     "OptimizerConfig",
     "Preset",
     "PretrainConfig",
+    "ProfileConfig",
     "ReportConfig",
     "RunConfig",
     "SimulateConfig",

@@ -128,6 +128,33 @@ class DuplicatesConfig:
 
 
 @dataclass(frozen=True)
+class ProfileConfig:
+    """What the cleaned notes are: tables and figures that may leave the hospital."""
+
+    suppress_below: int = 11
+    """a count of fewer patients is not shown by itself but together with others; 0 shows all"""
+    top: int = 5
+    """departments, diagnoses and boroughs listed a note category (Figure G7: five)"""
+    titles: str | None = None
+    """text file of diagnosis titles (code,title or CMS's code title, a line each); null: codes only"""
+    memory_gb: float = 2.0
+    """GB that DuckDB may take; what does not fit goes to disk"""
+    threads: int = 0
+    """threads of DuckDB; 0 is one a core. The bytes written do not depend on it"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """A list has an entry."""
+        require(
+            (self.suppress_below >= 0, "suppress_below", "0 or more"),
+            (1 <= self.top <= 20, "top", "between 1 and 20"),
+            (self.memory_gb >= 0.2, "memory_gb", "at least 0.2"),
+            (self.threads >= 0, "threads", "0 or more"),
+        )
+
+
+@dataclass(frozen=True)
 class TokenizeConfig:
     """A corpus version as token shards."""
 

@@ -12,7 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from lang1.config.benchmark import EvaluateConfig, ReportConfig
 from lang1.config.checks import STRICT, require
-from lang1.config.data import CleanConfig, DuplicatesConfig, ExtractConfig, SimulateConfig, TokenizeConfig
+from lang1.config.data import (
+    CleanConfig,
+    DuplicatesConfig,
+    ExtractConfig,
+    ProfileConfig,
+    SimulateConfig,
+    TokenizeConfig,
+)
 from lang1.config.tasks import TasksConfig
 from lang1.config.training import FinetuneConfig, PretrainConfig
 from lang1.errors import ConfigError
@@ -31,6 +38,7 @@ class RunConfig:
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     tokenize: TokenizeConfig = field(default_factory=TokenizeConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)

@@ -259,7 +259,7 @@ _LABEL = (
 
 NAME_BY_TITLE = Pattern(
     "name",
-    re.compile(r"(?:[DM]r|M[rs]s)|Ms|Prof|Miss|Doctor|Nurse|DR\.|MRS?\.|MS\.|[dm]r\.|m[rs]s?\."),
+    re.compile(r"[DMNPdm](?:r[s. ]|s[. ]|R[.S]|S\.|iss |octor |urse |rof)"),
     1,
     72,
     re.compile(

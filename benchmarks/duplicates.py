@@ -1,11 +1,11 @@
 """Near duplicates beside datasketch, the plain way: MinHash and LSH in one process, everything in memory.
 
 The notes are made of 3,000 words with planted near copies (one word of 120 exchanged: Jaccard 0.92) and exact copies.
-The peer makes a signature of every distinct text with `MinHash.update_batch`, asks `MinHashLSH` and checks the estimate; ours
-is `lang1 duplicates` as a user calls it, with its files, its hashes and the copied passages besides. Both read the
-same Parquet. `ratio` is the peer's seconds over ours, `memory_ratio` our peak over the peer's. Each run is a fresh
-process and the peers alternate. Ours must find 99 % of the planted copies, the peer 90 %: its default bands let more
-of those near the threshold go.
+The peer makes a signature of every distinct text with `MinHash.update_batch`, asks `MinHashLSH` and checks the
+estimate; ours is `lang1 duplicates` as a user calls it, with its files, its hashes and the copied passages besides.
+Both read the same Parquet. `ratio` is the peer's seconds over ours, `memory_ratio` our peak over the peer's. Each run
+is a fresh process and the peers alternate. Ours must find 99 % of the planted copies, the peer 90 %: its default bands
+let more of those near the threshold go.
 
 `python benchmarks/duplicates.py [NOTES]`: 20,000 notes without an argument.
 """

@@ -69,7 +69,8 @@ def tokenize(cfg: TokenizeConfig, *, corpus: Path, out: Path, seed: int, force: 
         encoder = _make_tokenizer(cfg, version, stage)
         _write_shards(cfg, version, encoder, web_path, stage)
 
-    return runs.run_stage(out, "tokenize", dump(cfg), seed, inputs, work, force)
+    settings = dump(cfg) | {"duplicates": None}  # an input, known by what it holds: a run may be moved
+    return runs.run_stage(out, "tokenize", settings, seed, inputs, work, force)
 
 
 # --- the corpus version ----------------------------------------------------------------------------------------

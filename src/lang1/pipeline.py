@@ -42,6 +42,11 @@ class Layout:
         return self.root / "corpus"
 
     @property
+    def duplicates(self) -> Path:
+        """`duplicates`, where tokenize.drop_duplicates asks for it."""
+        return self.root / "duplicates"
+
+    @property
     def tokens(self) -> Path:
         """`tokenize`: the tokenizer and the shards."""
         return self.root / "tokens"
@@ -166,9 +171,13 @@ def _clean(config: RunConfig, at: Layout, force: bool) -> None:
 
 
 def _tokenize(config: RunConfig, at: Layout, force: bool) -> None:
-    from lang1.corpus import tokenize
+    from lang1.corpus import find_duplicates, tokenize
 
-    tokenize(config.tokenize, corpus=at.corpus, records=at.records, out=at.tokens, seed=config.seed, force=force)
+    cfg = config.tokenize
+    if cfg.drop_duplicates != "none" and cfg.duplicates is None:
+        find_duplicates(config.duplicates, corpus=at.corpus, out=at.duplicates, seed=config.seed, force=force)
+        cfg = replace(cfg, duplicates=str(at.duplicates))
+    tokenize(cfg, corpus=at.corpus, records=at.records, out=at.tokens, seed=config.seed, force=force)
 
 
 def _pretrain(config: RunConfig, at: Layout, force: bool) -> None:

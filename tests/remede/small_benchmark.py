@@ -78,11 +78,11 @@ def _rows(task: str, split: str, size: int, truth: list[dict[str, Any]]) -> pa.T
     return pa.Table.from_pylist([{name: row.get(name) for name in ROWS.names} for row in rows], schema=ROWS)
 
 
-def write_tokens(root: Path, texts: list[str], patients: list[str]) -> Path:
+def write_tokens(root: Path, texts: list[str], patients: list[str], source: str = "clinical") -> Path:
     """A tokens folder whose corpus held these notes and patients."""
     rows = [
         {
-            "source": "clinical",
+            "source": source,
             "split": "train",
             "note_hash": hash_id(text),
             "patient_hash": hash_id(patient),

@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from small_benchmark import SIZES, TASKS, write_tokens
+from small_benchmark import SIZES, TASKS
 
 import lang1
 from lang1 import runs
 from lang1.config import EvaluateConfig
-from lang1.corpus.hashes import hash_id
 from lang1.models.load import load_model, load_tokenizer
 from lang1.remede import language_models
 from lang1.remede.rows import open_tasks
-from lang1.remede.scores import slug, what_was_seen
+from lang1.remede.scores import slug
 from lang1.scoring.schema import COMPARISON_FIELDS, RESULT_FIELDS, scores_schema
 from lang1.tasks.prompts import OPTIONS_PER_TASK, question_for, render_question
 
@@ -162,55 +160,6 @@ def test_only_the_ceiling_module_opens_the_truth() -> None:
         if found:
             openers[str(path.relative_to(package))] = found
     assert openers == {"remede/evaluate.py": ["truths = open_truth(truth) if truth else None"]}
-
-
-def test_what_the_model_saw_is_flagged_and_counted(inputs: Any, config: EvaluateConfig, tmp_path: Path) -> None:
-    rows = pq.read_table(inputs.tasks / "mortality" / "test.parquet").to_pylist()
-    tokens = write_tokens(tmp_path, [rows[0]["text"], "a text of nobody"], [rows[4]["patient_id"], "nobody"])
-    finetuned = inputs.models["lang1 finetuned joint"]
-    known = {"note_hash": [hash_id(rows[1]["text"])], "patient_hash": [hash_id(rows[8]["patient_id"])]}
-    runs.write_table(finetuned / "seen.parquet", pa.table(known))
-    runs.write_json(finetuned / "lang1.json", {"kind": "finetuned", "init": "pretrained"})
-    try:
-        found = inputs.again(
-            "seen",
-            replace(config, baselines=("tfidf+logistic",), tasks=("mortality",), splits=("test",)),
-            tokens=tokens,
-        )
-    finally:
-        (finetuned / "seen.parquet").unlink()
-        (finetuned / "lang1.json").unlink()
-    ours = pq.read_table(found.out / "lang1-finetuned-joint/mortality/test.parquet").to_pylist()
-    assert [r["row_id"] for r in ours if r["seen_in_pretraining"]] == [rows[0]["row_id"]]
-    assert [r["row_id"] for r in ours if r["seen_in_finetuning"]] == [rows[1]["row_id"]]
-    for model in ("lang1-zero-shot", "tfidf-logistic"):  # a folder that says nothing of its past, and a baseline
-        theirs = pq.read_table(found.out / model / "mortality/test.parquet")
-        assert theirs["seen_in_pretraining"].null_count == len(theirs)
-    (row,) = of(found.json("metrics.json")["rows"], model="lang1 finetuned joint")
-    assert row["rows_of_notes_seen_in_pretraining"] == 1
-    assert row["rows_of_patients_seen_in_pretraining"] == 2  # the patient has two rows
-    assert (row["rows_of_notes_seen_in_finetuning"], row["rows_of_patients_seen_in_finetuning"]) == (1, 2)
-    assert hash_id("nobody") not in str(row)
-
-
-def test_a_stranger_that_was_finetuned_here_says_nothing_of_its_pretraining(inputs: Any, tmp_path: Path) -> None:
-    rows = [open_tasks(inputs.tasks).read("mortality", "test")]
-    tokens = write_tokens(tmp_path, [rows[0].strings("text")[0]], ["nobody"])
-    runs.run_stage(tmp_path / "pretrained", "pretrain", {}, 1, {}, lambda stage: None)
-    (tmp_path / "stranger").mkdir()
-    seen = {}
-    for start, init in (("pretrained", "pretrained"), ("stranger", "pretrained"), ("pretrained", "random")):
-        folder = tmp_path / f"finetuned-{start}-{init}"
-        runs.run_stage(
-            folder,
-            "finetune",
-            {},
-            1,
-            {"model": tmp_path / start},
-            lambda stage, init=init: runs.write_json(stage.out / "lang1.json", {"init": init}),
-        )
-        seen[start, init] = what_was_seen(folder, tokens, rows).pretraining.notes
-    assert [len(notes) if notes is not None else None for notes in seen.values()] == [1, None, 0]
 
 
 def test_a_task_without_rows_is_recorded_not_an_error(evaluation: Any) -> None:

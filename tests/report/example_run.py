@@ -353,10 +353,10 @@ def _result(task: str, split: str, model: str) -> dict[str, Any]:
 def _seen(row: dict[str, Any]) -> dict[str, int | None]:
     ours, met = row["model"].startswith("lang1"), row["split"] in ("val", "test")
     return {
-        "rows_of_notes_seen_in_pretraining": (row["n"] if met else 0) if ours else None,
-        "rows_of_notes_seen_in_finetuning": 0 if ours else None,
-        "rows_of_patients_seen_in_pretraining": row["n"] // 2 if ours else None,
-        "rows_of_patients_seen_in_finetuning": row["n"] // 3 if ours else None,
+        "rows_of_notes_seen_in_pretraining": row["n"] if met and ours else 0,
+        "rows_of_notes_seen_in_finetuning": 0,
+        "rows_of_patients_seen_in_pretraining": row["n"] // 2 if ours else 0,
+        "rows_of_patients_seen_in_finetuning": row["n"] // 3,
     }
 
 

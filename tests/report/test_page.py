@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from lang1 import runs
 from lang1.config import ReportConfig
 from lang1.errors import InputError
 from lang1.report import build_report
+from lang1.report.collect import collect, complete_folders
+from lang1.report.limits import find_limits
+from lang1.report.rows import read_seen
 
 NOTE_START = NOTE[:40]
 
@@ -174,6 +179,30 @@ def test_notes_met_before_are_said_plainly(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", stages=("tasks", "scores"), headline_split="test")
     text = report(run, tmp_path / "out")
     assert "LANG1 finetuned had met the words of up to 200 of 200 notes in pretraining and 0 in finetuning" in text
+    header = text[text.index("<header>") : text.index("</header>")]
+    answer = text[text.index('id="answer"') : text.index('aria-label="Contents"')]
+    assert "contaminated rows" in header and "not the future window" in header
+    assert "Measured on rows that were met before." in answer and "200 of 200 notes in pretraining" in answer
+
+
+def test_the_future_window_without_notes_met_before_carries_no_warning(page: str) -> None:
+    header = page[page.index("<header>") : page.index("</header>")]
+    assert "Headline split: Temporal 2" in header
+    assert "warn" not in header and "Measured on rows that were met before" not in page
+
+
+def test_a_model_of_which_nobody_can_tell_is_not_called_clean(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", stages=("tasks", "scores"))
+    metrics = json.loads((run / "scores" / "metrics.json").read_text())
+    for row in metrics["rows"]:
+        if row["model"] == "lang1 zero-shot":
+            row |= {key: None for key in row if key.startswith("rows_of_")}
+    data = replace(collect(complete_folders(run), run), metrics=metrics)
+    seen = read_seen(data, "temporal_2")
+    (limit,) = [found for found in find_limits(data, "temporal_2", seen) if "seen before" in found.title]
+    assert limit.title == "What was seen before is not known of every model"
+    assert "Nobody can tell what LANG1 zero-shot met in training" in limit.text
+    assert "No note was seen before" not in limit.text
 
 
 def test_what_was_not_measured_is_named(page: str) -> None:

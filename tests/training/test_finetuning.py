@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -68,6 +70,24 @@ def test_the_folder_is_a_model_that_says_how_it_was_made(joint: Path, tasks: Pat
     assert {row["note_hash"] for row in rows} <= set(seen["note_hash"])
     assert {hash_id(row["patient_id"]) for row in rows} <= set(seen["patient_hash"])
     assert not (joint / ".scratch").exists()
+
+
+def test_what_the_start_had_met_travels_on(joint: Path, model_folder: Path, tmp_path: Path) -> None:
+    """Pretraining's tokens by identity, and the rows of a finetuning before this one."""
+    tasks, start = write_tasks(tmp_path / "tasks", 40, ("mortality",), rare=0.4), tmp_path / "start"
+    shutil.copytree(joint, start)  # a bare folder: away from its run
+    (start / runs.MANIFEST).unlink()
+    said = {"tokens": "an identity", "sources": ["clinical"], "unknown": None}
+    runs.write_json(start / "lang1.json", runs.read_json(start / "lang1.json") | {"pretraining": said})
+    cfg = replace(JOINT, tasks=("mortality",), max_steps_per_task=1, val_every=1)
+    finetune(cfg, tasks=tasks, model=start, out=tmp_path / "again", seed=1)
+    assert runs.read_json(tmp_path / "again" / "lang1.json")["pretraining"] == said
+    before, after, rows = (
+        set(pq.read_table(path)["note_hash"].to_pylist())
+        for path in (joint / "seen.parquet", tmp_path / "again" / "seen.parquet", tasks / "mortality" / "train.parquet")
+    )
+    assert before | rows == after
+    assert "does not" in runs.read_json(joint / "lang1.json")["pretraining"]["unknown"]  # model_folder is a stranger
 
 
 def test_a_run_killed_at_a_random_moment_ends_as_an_undisturbed_one(

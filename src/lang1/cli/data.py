@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lang1 import runs
 from lang1.cli.options import (
     Arguments,
     AsJson,
@@ -107,6 +108,73 @@ def clean(
     show(clean_notes(config.clean, records=records, out=out, seed=config.seed, force=force), out, as_json)
 
 
+def duplicates(
+    corpus: Annotated[Path, folder("corpus", "Cleaned notes from `lang1 clean`.")],
+    out: Out,
+    arguments: Arguments = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Find exact and near duplicates among the cleaned notes, and measure what is copied forward."""
+    config = configure(arguments, "duplicates", seed, quiet)
+    if print_config:
+        print_section(config, "duplicates")
+        return
+    from lang1.corpus import find_duplicates
+
+    show(find_duplicates(config.duplicates, corpus=corpus, out=out, seed=config.seed, force=force), out, as_json)
+
+
+def profile(
+    corpus: Annotated[Path, folder("corpus", "Cleaned notes from `lang1 clean`.")],
+    out: Out,
+    arguments: Arguments = None,
+    records: Annotated[Path | None, folder("records", "Records: diagnoses and boroughs.")] = None,
+    titles: Annotated[Path | None, typer.Option("--titles", help="Titles of diagnosis codes, a line each.")] = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Describe the cleaned notes (Figure G7): tables, figures and a summary, small counts pooled."""
+    named = [] if titles is None else [f"profile.titles={json.dumps(str(titles))}"]
+    config = configure([*(arguments or []), *named], "profile", seed, quiet)
+    if print_config:
+        print_section(config, "profile")
+        return
+    from lang1.corpus import profile as profile_corpus
+
+    made = profile_corpus(config.profile, corpus=corpus, records=records, out=out, seed=config.seed, force=force)
+    show(made, out, as_json)
+
+
+def scan(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders that may leave.")],
+    presidio: Annotated[
+        str | None, typer.Option("--presidio", help="An installed spaCy model: names by presidio too.")
+    ] = None,
+    fail_over: Annotated[
+        int | None, typer.Option("--fail-over", min=0, help="Exit with 2 when there are more matches than this.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")] = 0,
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON on stdout.")] = False,
+) -> None:
+    """Count phone, MRN, SSN, e-mail, date and name patterns before anything leaves: counts only, no text."""
+    runs.set_quiet(quiet)
+    from lang1.corpus import scan_files
+    from lang1.corpus.scan import as_lines
+
+    result = scan_files(paths, presidio=presidio, workers=workers)
+    print(json.dumps(result, sort_keys=True) if as_json else "\n".join(as_lines(result)))
+    if fail_over is not None and result["matches"] > fail_over:
+        raise InputError(f"scan: {result['matches']:,} matches, more than --fail-over {fail_over}")
+
+
 def tokenize(
     corpus: Annotated[Path | None, folder("corpus", "Cleaned notes from `lang1 clean`.")] = None,
     out: Annotated[Path | None, folder("out", "Folder to write.")] = None,
@@ -116,6 +184,9 @@ def tokenize(
     ] = None,
     verify: Annotated[
         Path | None, folder("verify", "Check every byte of a tokens folder instead, and say what was checked.")
+    ] = None,
+    duplicates: Annotated[
+        Path | None, folder("duplicates", "Folder of `lang1 duplicates`, with tokenize.drop_duplicates=exact or near.")
     ] = None,
     seed: Seed = None,
     quiet: Quiet = False,
@@ -130,7 +201,8 @@ def tokenize(
         for line in verify_shards(verify):
             print(line, flush=True)
         return
-    config = configure(arguments, "tokenize", seed, quiet)
+    named = [] if duplicates is None else [f"tokenize.duplicates={json.dumps(str(duplicates))}"]
+    config = configure([*(arguments or []), *named], "tokenize", seed, quiet)
     if print_config:
         print_section(config, "tokenize")
         return

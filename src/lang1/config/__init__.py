@@ -7,7 +7,14 @@ validates (docs/decisions/0001-configuration.md): every error at once, each with
 from lang1.config.audit import CHECKS, AuditConfig
 from lang1.config.benchmark import Baseline, EvaluateConfig, ReportConfig
 from lang1.config.checks import TASK_IDS, TaskId
-from lang1.config.data import CleanConfig, ExtractConfig, SimulateConfig, TokenizeConfig
+from lang1.config.data import (
+    CleanConfig,
+    DuplicatesConfig,
+    ExtractConfig,
+    ProfileConfig,
+    SimulateConfig,
+    TokenizeConfig,
+)
 from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
 from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
@@ -19,6 +26,7 @@ __all__ = [
     "AuditConfig",
     "Baseline",
     "CleanConfig",
+    "DuplicatesConfig",
     "EvaluateConfig",
     "ExtractConfig",
     "FinetuneConfig",
@@ -26,6 +34,7 @@ __all__ = [
     "OwnTask",
     "Preset",
     "PretrainConfig",
+    "ProfileConfig",
     "ReportConfig",
     "RunConfig",
     "SimulateConfig",

@@ -98,6 +98,64 @@ class CleanConfig:
 
 
 @dataclass(frozen=True)
+class DuplicatesConfig:
+    """Exact and near duplicates among the cleaned notes, and what is copied forward within a patient."""
+
+    near_similarity: float = 0.8
+    """estimated Jaccard similarity of two texts' shingles from which on they are near duplicates"""
+    shingle_words: int = 5
+    """words in a row that make a shingle of the near duplicates"""
+    permutations: int = 128
+    """numbers of a MinHash signature; the estimate's error is about 1 / (2 sqrt(permutations))"""
+    copied_words: int = 8
+    """words in a row that must stand in an earlier note of the patient to count as copied forward"""
+    memory_gb: float = 2.0
+    """GB that DuckDB may take; what does not fit goes to disk"""
+    threads: int = 0
+    """threads of DuckDB; 0 is one a core. The bytes written do not depend on it"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Bounds that the method needs."""
+        require(
+            (0 < self.near_similarity <= 1, "near_similarity", "above 0 and at most 1"),
+            (self.shingle_words >= 1, "shingle_words", "at least 1"),
+            (16 <= self.permutations <= 1024, "permutations", "between 16 and 1024"),
+            (self.copied_words >= 2, "copied_words", "at least 2"),
+            (self.memory_gb >= 0.2, "memory_gb", "at least 0.2"),
+            (self.threads >= 0, "threads", "0 or more"),
+        )
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """What the cleaned notes are: tables and figures that may leave the hospital."""
+
+    suppress_below: int = 11
+    """a count of fewer patients is not shown by itself but together with others; 0 shows all"""
+    top: int = 5
+    """departments, diagnoses and boroughs listed a note category (Figure G7: five)"""
+    titles: str | None = None
+    """text file of diagnosis titles (code,title or CMS's code title, a line each); null: codes only"""
+    memory_gb: float = 2.0
+    """GB that DuckDB may take; what does not fit goes to disk"""
+    threads: int = 0
+    """threads of DuckDB; 0 is one a core. The bytes written do not depend on it"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """A list has an entry."""
+        require(
+            (self.suppress_below >= 0, "suppress_below", "0 or more"),
+            (1 <= self.top <= 20, "top", "between 1 and 20"),
+            (self.memory_gb >= 0.2, "memory_gb", "at least 0.2"),
+            (self.threads >= 0, "threads", "0 or more"),
+        )
+
+
+@dataclass(frozen=True)
 class TokenizeConfig:
     """A corpus version as token shards."""
 
@@ -125,6 +183,10 @@ class TokenizeConfig:
     """author roles kept; null keeps all"""
     encounter_classes: tuple[str, ...] | None = None
     """classes of encounter kept (inpatient, emergency, outpatient), looked up in the records; null keeps every note"""
+    drop_duplicates: Literal["none", "exact", "near"] = "none"
+    """which duplicates stay out: `exact` copies, or these and `near` ones; the paper's corpus keeps all"""
+    duplicates: str | None = None
+    """folder of lang1 duplicates over the same corpus; null: lang1 run makes it when drop_duplicates asks for it"""
     leave_out_folds: tuple[Literal["val", "test"], ...] = ()
     """patients of these folds stay out of the corpus: for records without dates, where no window keeps them unseen"""
     fold_ratio: tuple[float, float, float] = (8.0, 1.0, 1.0)
@@ -159,6 +221,11 @@ class TokenizeConfig:
                 not isinstance(self.web, dict) or all(map(_is_source_name, self.web)),
                 "web",
                 "named in letters, digits and _, and not clinical or tokenizer",
+            ),
+            (
+                self.duplicates is None or self.drop_duplicates != "none",
+                "duplicates",
+                "used only with drop_duplicates=exact or near: name one of them too",
             ),
         )
 

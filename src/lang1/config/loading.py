@@ -12,7 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from lang1.config.benchmark import EvaluateConfig, ReportConfig
 from lang1.config.checks import STRICT, TASK_IDS, require
-from lang1.config.data import CleanConfig, ExtractConfig, SimulateConfig, TokenizeConfig
+from lang1.config.data import (
+    CleanConfig,
+    DuplicatesConfig,
+    ExtractConfig,
+    ProfileConfig,
+    SimulateConfig,
+    TokenizeConfig,
+)
 from lang1.config.files import read_mapping
 from lang1.config.own_task import read_own_tasks
 from lang1.config.tasks import TasksConfig
@@ -32,6 +39,8 @@ class RunConfig:
     """null: the records come from extract.path"""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     tokenize: TokenizeConfig = field(default_factory=TokenizeConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)

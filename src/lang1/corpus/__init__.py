@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lang1.config import CleanConfig, TokenizeConfig
+from lang1.config import CleanConfig, DuplicatesConfig, ProfileConfig, TokenizeConfig
 
 
 def clean(cfg: CleanConfig, *, records: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
@@ -13,6 +13,31 @@ def clean(cfg: CleanConfig, *, records: Path, out: Path, seed: int, force: bool 
     from lang1.corpus import cleaning
 
     return cleaning.clean(cfg, records=records, out=out, seed=seed, force=force)
+
+
+def find_duplicates(
+    cfg: DuplicatesConfig, *, corpus: Path, out: Path, seed: int, force: bool = False
+) -> dict[str, Any]:
+    """Find exact and near duplicates and passages copied forward (docs/duplicates.md); returns the manifest."""
+    from lang1.corpus import duplicates
+
+    return duplicates.find_duplicates(cfg, corpus=corpus, out=out, seed=seed, force=force)
+
+
+def profile(
+    cfg: ProfileConfig, *, corpus: Path, records: Path | None, out: Path, seed: int, force: bool = False
+) -> dict[str, Any]:
+    """Write tables and figures of what the cleaned notes are (docs/profile.md); returns the manifest."""
+    from lang1.corpus import profiling
+
+    return profiling.profile(cfg, corpus=corpus, records=records, out=out, seed=seed, force=force)
+
+
+def scan_files(paths: list[Path], *, presidio: str | None = None, workers: int = 0) -> dict[str, Any]:
+    """Count patterns of identifiers in files and folders (docs/scan.md); counts only, never text."""
+    from lang1.corpus import scan
+
+    return scan.scan(paths, presidio=presidio, workers=workers)
 
 
 def tokenize(

@@ -30,11 +30,11 @@ import pyarrow.parquet as pq
 
 from lang1 import runs
 from lang1.config import TokenizeConfig, dump
-from lang1.corpus import encoding, sizes, tokenizer, web
+from lang1.corpus import duplicates, encoding, sizes, tokenizer, web
 from lang1.corpus.encoding import Documents, Partition
 from lang1.corpus.hashes import hash_fraction, hash_id, hash_number, patient_fold
 from lang1.corpus.shards import INDEX, dtype_for
-from lang1.errors import InputError
+from lang1.errors import ConfigError, InputError
 
 BATCH_ROWS = 8192
 """notes whose facts are in memory at a time"""
@@ -46,7 +46,7 @@ WEB_BYTES = 4 << 20
 """files of web text are taken together up to this size"""
 QUESTION_WORDS_WEIGHT = 200
 """how often question_words.txt is read: enough for its words to become tokens beside those of a small corpus"""
-FACTS = ["patient_id", "category", "author_role", "signed_time", "note_hash"]
+FACTS = ["note_id", "patient_id", "category", "author_role", "signed_time", "note_hash"]
 CLINICAL = "clinical"
 
 Mask = npt.NDArray[np.bool_]
@@ -67,7 +67,12 @@ def tokenize(
         inputs["records"] = records
     inputs |= {web.key_of(cfg, name): found for name, found in texts.items() if found is not None}
     inputs |= {"tokenizer": Path(cfg.tokenizer)} if cfg.tokenizer else {}
-    resolved = dump(cfg)
+    if cfg.drop_duplicates != "none":
+        if cfg.duplicates is None:
+            raise ConfigError("tokenize.drop_duplicates: give tokenize.duplicates, a folder of lang1 duplicates")
+        duplicates.check_made_from(Path(cfg.duplicates), corpus)
+        inputs["duplicates"] = Path(cfg.duplicates)
+    resolved = dump(cfg) | {"duplicates": None}  # an input, known by what it holds: a run may be moved
     resolved.pop("workers")  # the bytes do not depend on it
 
     def work(stage: runs.Stage) -> None:
@@ -107,6 +112,8 @@ class Version:
     train_notes: int = 0
     one_of_all: tuple[str, ...] | None = None
     """the patient held out where the share takes none or all of the patients, or nobody; null: the share decides"""
+    duplicates: tuple[Path, dict[str, pa.Array]] | None = None
+    """of the part that was read last"""
 
     def iter_batches(
         self, columns: list[str], left_out: Counter[str] | None = None, rows: int = BATCH_ROWS
@@ -114,7 +121,7 @@ class Version:
         """The selected notes, in order; `columns` beside FACTS. Counts in `left_out` those that are not selected."""
         for path in self.paths:
             for table in _iter_rows(path, self._columns(columns), rows):
-                yield self.select(table, left_out)
+                yield self.select(table, path, left_out)
 
     def iter_part(self, part: NotePart, columns: list[str], rows: int) -> Iterator[pa.Table]:
         """The same of some rows of one row group."""
@@ -122,15 +129,15 @@ class Version:
         for table in _iter_rows(part.path, self._columns(columns), rows, part.group):
             begin, end = max(part.start - start, 0), min(part.stop - start, len(table))
             if begin < end:
-                yield self.select(table.slice(begin, end - begin))
+                yield self.select(table.slice(begin, end - begin), part.path)
             start += len(table)
             if start >= part.stop:
                 return
 
-    def select(self, table: pa.Table, left_out: Counter[str] | None = None) -> pa.Table:
+    def select(self, table: pa.Table, path: Path, left_out: Counter[str] | None = None) -> pa.Table:
         """The rows to which every rule says yes."""
         kept = np.ones(len(table), dtype=bool)
-        for why, keeps in self._rules(table):
+        for why, keeps in self._rules(table, path):
             if left_out is not None:
                 left_out[why] += int((kept & ~keeps).sum())
             kept &= keeps
@@ -139,7 +146,7 @@ class Version:
     def _columns(self, columns: list[str]) -> list[str]:
         return list(dict.fromkeys([*FACTS, *(["encounter_id"] if self.encounters else []), *columns]))
 
-    def _rules(self, table: pa.Table) -> Iterator[tuple[str, Mask]]:
+    def _rules(self, table: pa.Table, part: Path) -> Iterator[tuple[str, Mask]]:
         signed = table["signed_time"]
         if self.is_timed:
             yield "unsigned", _mask(pc.is_valid(signed))
@@ -154,6 +161,17 @@ class Version:
         if self.cfg.leave_out_folds:
             out, ratio = self.cfg.leave_out_folds, self.cfg.fold_ratio
             yield "fold", _by_patient(table, lambda p: patient_fold(self.seed, p, ratio) not in out)
+        for kind, note_ids in self._duplicates_of(part).items():
+            yield f"{kind}_duplicate", ~_mask(pc.is_in(table["note_id"], value_set=note_ids))
+
+    def _duplicates_of(self, part: Path) -> dict[str, pa.Array]:
+        """The notes of a part that the removal of duplicates leaves out, by kind."""
+        if self.cfg.duplicates is None:
+            return {}
+        if self.duplicates is None or self.duplicates[0] != part:
+            kinds = ("exact",) if self.cfg.drop_duplicates == "exact" else ("exact", "near")
+            self.duplicates = part, duplicates.read_left_out(Path(self.cfg.duplicates), part, kinds)
+        return self.duplicates[1]
 
     def is_held_out(self, patient: str) -> bool:
         """True for a patient whose notes validate and do not train."""
@@ -211,7 +229,7 @@ def find_version(cfg: TokenizeConfig, corpus: Path, seed: int, encounters: Path 
         shown = ", ".join(f"{why} {n}" for why, n in version.left_out.items() if n)
         raise InputError(
             f"{corpus / 'notes'}: the corpus version holds none of {version.notes_in} notes ({shown}); "
-            "widen tokenize.start, end, categories, author_roles, encounter_classes or leave_out_folds"
+            "widen tokenize.start, end, categories, author_roles, encounter_classes, leave_out_folds or drop_duplicates"
         )
     if notes + sum(version.left_out.values()) != version.notes_in:
         raise RuntimeError(f"tokenize: {version.notes_in} notes in, but {notes} selected")

@@ -18,6 +18,7 @@ from lang1 import runs
 from lang1.errors import InputError
 from lang1.models.build import parameter_count
 from lang1.models.load import hide_progress_bars, load_config
+from lang1.models.origin import CARD
 
 WEIGHTS = "model.safetensors"
 HASHES = "hashes.json"
@@ -27,7 +28,8 @@ FACTS = "facts.json"
 
 
 def export_model(model: Any, tokenizer: Path, out: Path, facts: dict[str, Any]) -> Path:
-    """Write `model` (any Hugging Face causal LM) with the tokenizer of a folder; `facts` go into the model card."""
+    """Write `model` (any Hugging Face causal LM) with the tokenizer of a folder; `facts` go into lang1.json and the
+    model card."""
     hide_progress_bars()
     with _scratch(out) as scratch:
         model.save_pretrained(scratch)
@@ -36,6 +38,7 @@ def export_model(model: Any, tokenizer: Path, out: Path, facts: dict[str, Any]) 
             with runs.atomic_path(out / file.name) as path:
                 shutil.copyfile(file, path)
     copy_tokenizer(tokenizer, out)
+    runs.write_json(out / CARD, facts)
     runs.write_text(out / "README.md", model_card(model, facts))
     return out
 

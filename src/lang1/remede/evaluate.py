@@ -12,14 +12,14 @@ from typing import Any
 
 from lang1 import config, runs
 from lang1.config import EvaluateConfig
-from lang1.corpus.hashes import hash_id
 from lang1.errors import InputError
 from lang1.metrics.bootstrap import holm
 from lang1.remede import baselines, measure
 from lang1.remede.ceiling import open_truth, true_probabilities
+from lang1.remede.contamination import ModelSeen, count_seen, seen_by_a_baseline, what_was_seen
 from lang1.remede.language_models import score_language_model
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
-from lang1.remede.scores import ModelSeen, read_scores, score_path, slug, what_was_seen, write_scores
+from lang1.remede.scores import read_scores, score_path, slug, write_scores
 from lang1.tasks.prompts import require_known
 
 SUBJECTS = ("lang1 finetuned joint", "lang1 finetuned")
@@ -57,7 +57,11 @@ def evaluate(
             score_language_model(cfg, name, path, rows, seen[name], stage.out, dtype)
         skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
         truths = open_truth(truth) if truth else None
-        _write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, seen, skipped, seed)
+        facts = {
+            "seen": {name: known.reasons() for name, known in seen.items()},
+            "headline_is_future_window": folder.is_future_window(cfg.headline_split),
+        }
+        _write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 
     settings = {**config.dump(cfg), "models": list(models)}
     return runs.run_stage(out, "evaluate", settings, seed, inputs, work, force)
@@ -154,7 +158,8 @@ def _score_kind(
     skipped = []
     for task in waiting:
         runs.say(f"evaluate: {', '.join(names)}, {task}")
-        whys = _fit_and_write(cfg, kind, names, features, *learning[task], scored[task], seed, stage)
+        seen = seen_by_a_baseline(trains)
+        whys = _fit_and_write(cfg, kind, names, features, *learning[task], scored[task], seen, seed, stage)
         skipped += [{"task": task, "model": name, "why": why} for name, why in whys.items()]
     return skipped
 
@@ -172,6 +177,7 @@ def _fit_and_write(
     train: TaskRows,
     val: TaskRows,
     scored: list[TaskRows],
+    seen: ModelSeen,
     seed: int,
     stage: runs.Stage,
 ) -> dict[str, str]:
@@ -186,7 +192,7 @@ def _fit_and_write(
             continue
         facts[f"{name}, {train.task}"] = fitted.facts
         for part in scored:
-            write_scores(stage.out, name, part, fitted.predict(inputs[part.split]), method="classifier")
+            write_scores(stage.out, name, part, fitted.predict(inputs[part.split]), method="classifier", seen=seen)
     if not whys:
         runs.write_json(_fit_notes(stage, kind, train.task), facts)
     return whys
@@ -198,28 +204,36 @@ def _write_numbers(
     models: list[str],
     rows: Rows,
     truths: dict[str, Any] | None,
-    seen: dict[str, ModelSeen],
     skipped: list[dict[str, str]],
     seed: int,
+    known: dict[str, Any],
 ) -> None:
     results, details, comparisons, curves = [], [], [], []
     subject = next((name for name in (*SUBJECTS, *models) if name in models), None)
-    for (task, split), part in rows.items():
+    for task, split in rows:
         paths = {model: score_path(stage.out, model, task, split) for model in models}
-        group = measure.group_scores(task, split, {m: read_scores(p) for m, p in paths.items() if p.exists()})
-        known = true_probabilities(truths, task, group.encounters, group.options) if truths else None
-        truth_NK = measure.usable_truth(known)
+        tables = {m: read_scores(p) for m, p in paths.items() if p.exists()}
+        group = measure.group_scores(task, split, tables)
+        found = true_probabilities(truths, task, group.encounters, group.options) if truths else None
+        truth_NK = measure.usable_truth(found)
+        met = {model: count_seen(table) for model, table in tables.items()}
         if truths and truth_NK is None:
             skipped.append({"task": task, "split": split, "why": "the truth file knows too few rows: no ceiling"})
         sampled = measure.resample(group, truth_NK, cfg.bootstrap_resamples, seed)
         for model in group.p:
             result = measure.result_of(group, model, sampled, truth_NK)
+            result["contamination"] = met[model]["contamination"]
             results.append(result)
-            details.append(result | measure.metrics_of(group, model, sampled) | _seen_counts(part, seen.get(model)))
+            details.append(result | measure.metrics_of(group, model, sampled) | met[model])
             if split == cfg.headline_split:
                 curves.append(measure.calibration_of(group, model))
         if subject in group.p:
-            comparisons += [measure.compare(group, subject, m, sampled) for m in group.p if m != subject]
+            comparisons += [
+                measure.compare(group, subject, m, sampled)
+                | {"contamination_a": met[subject]["contamination"], "contamination_b": met[m]["contamination"]}
+                for m in group.p
+                if m != subject
+            ]
     _add_holm(comparisons)
     facts = {
         "headline_split": cfg.headline_split,
@@ -230,6 +244,8 @@ def _write_numbers(
         "truth": truths is not None,
         "precision": stage.facts.get("precision"),
         "skipped": skipped,
+        **known,
+        "contamination": _contamination_by_split(details),
     }
     runs.write_json(stage.out / "metrics.json", {"rows": details, "facts": facts})
     runs.write_json(stage.out / "calibration.json", curves)
@@ -243,17 +259,12 @@ def _write_numbers(
     stage.record(skipped=skipped, subject=subject)
 
 
-def _seen_counts(part: TaskRows, seen: ModelSeen | None) -> dict[str, int | None]:
-    """Rows whose note, or whose patient, the model met before; None where nobody can tell."""
-    counts: dict[str, int | None] = {}
-    patients = [hash_id(patient) for patient in part.strings("patient_id")]
-    for when in ("pretraining", "finetuning"):
-        found = getattr(seen, when) if seen else None
-        for what, names, values in (
-            ("notes", found.notes if found else None, part.strings("note_hash")),
-            ("patients", found.patients if found else None, patients),
-        ):
-            counts[f"rows_of_{what}_seen_in_{when}"] = None if names is None else sum(v in names for v in values)
+def _contamination_by_split(details: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Results of each split by their word: notes, patients, none or unknown."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in details:
+        split = counts.setdefault(row["split"], {})
+        split[row["contamination"]] = split.get(row["contamination"], 0) + 1
     return counts
 
 

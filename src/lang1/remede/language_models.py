@@ -11,8 +11,9 @@ from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
 from lang1.models.load import load_model, load_tokenizer
+from lang1.remede.contamination import ModelSeen
 from lang1.remede.rows import TaskRows
-from lang1.remede.scores import Floats, ModelSeen, score_path, write_scores
+from lang1.remede.scores import Floats, score_path, write_scores
 from lang1.scoring.options import (
     METHOD,
     PromptSet,

@@ -64,6 +64,11 @@ class TaskFolder:
     """of every task, as the tasks stage wrote them"""
     skipped: dict[str, str]
     """tasks that the tasks stage could not build, and why"""
+    split_by: str = "time"
+
+    def is_future_window(self, split: str) -> bool:
+        """True for the last window of records with dates: nothing of it was there when a model was trained."""
+        return self.split_by == "time" and split == "temporal_2"
 
     def read(self, task: str, split: str, limit: int | None = None, seed: int = 0) -> TaskRows | str:
         """Rows of a task and split, at most `limit` drawn by hash; or, as a text, why there are none.
@@ -99,13 +104,14 @@ def open_tasks(path: Path) -> TaskFolder:
     if manifest.get("stage") != "tasks":
         raise InputError(f"{path}: written by the stage {manifest.get('stage')}, not tasks; give a tasks folder")
     skipped = manifest.get("facts", {}).get("skipped", {})
+    config = manifest.get("config", {})
+    split_by = str(config.get("split_by", "time"))
     if (path / "questions.json").exists():
         questions = read_questions(path)
     else:  # a folder put together by hand, of ReMedE's tasks
-        config = manifest.get("config", {})
         prompt_set, cci_classes = str(config.get("prompt_set", "recommended")), int(config.get("cci_classes", 5))
         questions = {task: built_in(task, prompt_set, cci_classes).question for task in TASK_IDS}
-    return TaskFolder(path, questions, dict(skipped))
+    return TaskFolder(path, questions, dict(skipped), split_by)
 
 
 def _read(path: Path) -> pa.Table:

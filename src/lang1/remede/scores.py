@@ -1,4 +1,4 @@
-"""Score files: a row a task row, `scores/<model>/<task>/<split>.parquet`, and what a model had seen before.
+"""Score files: a row a task row, `scores/<model>/<task>/<split>.parquet`, what a model had seen before beside it.
 
 A file appears whole, so a killed run keeps those it has.
 """
@@ -6,8 +6,6 @@ A file appears whole, so a killed run keeps those it has.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lang1 import runs
-from lang1.corpus.hashes import hash_id
 from lang1.errors import InputError
+from lang1.remede.contamination import ModelSeen, flags_of
 from lang1.remede.rows import TaskRows
 from lang1.scoring.schema import scores_schema
 
@@ -36,77 +34,6 @@ def score_path(out: Path, model: str, task: str, split: str) -> Path:
     return out / slug(model) / task / f"{split}.parquet"
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Names (hashes) of notes and patients that a model met before; None where nobody can tell."""
-
-    notes: frozenset[str] | None = None
-    patients: frozenset[str] | None = None
-
-
-@dataclass(frozen=True)
-class ModelSeen:
-    """What a model met in its pretraining and in its finetuning."""
-
-    pretraining: Seen = Seen()
-    finetuning: Seen = Seen()
-
-
-NEVER = Seen(frozenset(), frozenset())
-
-
-def what_was_seen(folder: Path, tokens: Path | None, rows: Iterable[TaskRows]) -> ModelSeen:
-    """Which of the notes and patients of `rows` the model in `folder` met before, as far as its folder tells.
-
-    A model that lang1 pretrained is looked up in the tokens folder, one that it finetuned in its seen.parquet.
-    """
-    rows = list(rows)
-    wanted_notes = {h for part in rows for h in part.strings("note_hash")}
-    wanted_patients = {hash_id(p) for part in rows for p in set(part.strings("patient_id"))}
-    pretraining = _origin(folder)
-    if pretraining == "here" and tokens is not None:
-        found = _look_up(tokens / "documents.parquet", wanted_notes, wanted_patients)
-    else:
-        found = NEVER if pretraining == "none" else Seen()
-    seen = folder / "seen.parquet"
-    if seen.exists():
-        return ModelSeen(found, _look_up(seen, wanted_notes, wanted_patients))
-    return ModelSeen(found, NEVER if pretraining is not None else Seen())
-
-
-def _origin(folder: Path) -> str | None:
-    """here: pretrained by lang1; none: from random weights; None: the folder does not say."""
-    facts = folder / "lang1.json"
-    if facts.exists():
-        if runs.read_json(facts).get("init") == "random":
-            return "none"
-        inputs = runs.read_manifest(folder)["inputs"] if runs.is_complete(folder) else {}
-        # a folder that no stage of ours wrote was the start: nobody knows what it was pretrained on
-        return None if str(inputs.get("model", "")).startswith("files:") else "here"
-    parent = folder.parent
-    if runs.is_complete(parent) and runs.read_manifest(parent).get("stage") == "pretrain":
-        return "here"
-    return None
-
-
-def _look_up(path: Path, notes: set[str], patients: set[str]) -> Seen:
-    """Which of the wanted hashes a Parquet file holds, batch by batch: it may list every note of a hospital."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    if not path.exists():
-        raise InputError(f"{path}: not found; it tells which notes the model has seen; run the stage that writes it")
-    found: dict[str, set[str]] = {"note_hash": set(), "patient_hash": set()}
-    names = {"note_hash": notes, "patient_hash": patients}
-    wanted = {column: pa.array(sorted(values), pa.string()) for column, values in names.items()}
-    for batch in pq.ParquetFile(path).iter_batches(columns=list(found)):
-        for column, hits in found.items():
-            values = batch.column(column)
-            hits.update(values.filter(pc.is_in(values, value_set=wanted[column])).to_pylist())
-    return Seen(frozenset(found["note_hash"]), frozenset(found["patient_hash"]))
-
-
 def write_scores(
     out: Path,
     model: str,
@@ -122,7 +49,6 @@ def write_scores(
     """Write the score file of a model, task and split."""
     import pyarrow as pa
 
-    seen = seen or ModelSeen()
     n, schema = len(rows.table), scores_schema(rows.options)
     columns: dict[str, object] = {
         "model_id": [model] * n,
@@ -134,8 +60,7 @@ def write_scores(
         "method": [method] * n,
         "prompt_tokens": prompt_tokens or [None] * n,
         "truncated_tokens": truncated_tokens or [None] * n,
-        "seen_in_pretraining": _flags(rows, seen.pretraining),
-        "seen_in_finetuning": _flags(rows, seen.finetuning),
+        **flags_of(rows, seen or ModelSeen()),
     }
     arrays = [
         pa.array(columns[field.name], field.type)
@@ -144,12 +69,6 @@ def write_scores(
         for field in schema
     ]
     runs.write_table(score_path(out, model, rows.task, rows.split), pa.Table.from_arrays(arrays, schema=schema))
-
-
-def _flags(rows: TaskRows, seen: Seen) -> list[bool | None]:
-    if seen.notes is None:
-        return [None] * len(rows.table)
-    return [h in seen.notes for h in rows.strings("note_hash")]
 
 
 def read_scores(path: Path) -> pa.Table:

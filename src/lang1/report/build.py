@@ -73,6 +73,8 @@ def _context(cfg: ReportConfig, data: RunData) -> dict[str, Any]:
         "split": split,
         "split_meaning": sections.split_meaning(data, split),
         "exploratory": sections.is_exploratory(data, split),
+        "future": sections.is_future_window(data, split),
+        "contaminated": limits.say_contaminated(seen),
         "simulated": sections.is_simulated(data),
         "answer": answer(data.results, data.comparisons, split),
         "tasks": sections.task_ids(data),

@@ -130,18 +130,34 @@ def _few_events(data: RunData, split: str) -> Limit | None:
     )
 
 
+def say_contaminated(seen: list[Seen]) -> str:
+    """Which results rest on rows whose own note was met in training; empty when none does."""
+    met = [s for s in seen if s.notes_in_pretraining or s.notes_in_finetuning]
+    return _met(met) + " Read those values as an upper bound." if met else ""
+
+
 def _contamination(seen: list[Seen]) -> Limit | None:
-    known = [s for s in seen if s.notes_in_pretraining is not None or s.notes_in_finetuning is not None]
-    if not known:
+    if not seen:
         return None
-    met = [s for s in known if s.notes_in_pretraining or s.notes_in_finetuning]
+    met = [s for s in seen if s.notes_in_pretraining or s.notes_in_finetuning]
     method = "Notes are compared by the hash of their text: a copy counts, a near copy does not."
-    if not met:
-        title = "No note was seen before"
-        text = "None of the notes measured stood in the pretraining corpus or among the finetuning rows."
+    unknown = figures.order_models(
+        {s.model for s in seen if s.notes_in_pretraining is None or s.notes_in_finetuning is None}
+    )
+    known = [s for s in seen if s.model not in unknown]
+    if met:
+        title, sentences = "Some notes were seen before", [_met(met)]
+    elif unknown:
+        title, sentences = "What was seen before is not known of every model", []
     else:
-        title, text = "Some notes were seen before", _met(met)
-    return Limit(title, " ".join([text, method, *_known_patients(known)]))
+        title = "No note was seen before"
+        sentences = ["None of the notes measured stood in the pretraining corpus or among the finetuning rows."]
+    if unknown:
+        names = words.join([figures.look(model).label for model in unknown])
+        sentences.append(f"Nobody can tell what {names} met in training; that is not the same as nothing.")
+        if known and not met:
+            sentences.append("The other models met none of the notes measured.")
+    return Limit(title, " ".join([*sentences, method, *_known_patients(known)]))
 
 
 def _met(met: list[Seen]) -> str:
@@ -153,11 +169,15 @@ def _met(met: list[Seen]) -> str:
             key=lambda s: max(s.notes_in_pretraining or 0, s.notes_in_finetuning or 0) / s.rows,
         )
         sentences.append(
-            f"{figures.look(model).label} had met the words of up to {words.count(most.notes_in_pretraining or 0)} of "
-            f"{words.count(most.rows)} notes in pretraining and {words.count(most.notes_in_finetuning or 0)} in "
+            f"{figures.look(model).label} had met the words of up to {_known(most.notes_in_pretraining)} of "
+            f"{words.count(most.rows)} notes in pretraining and {_known(most.notes_in_finetuning)} in "
             f"finetuning ({words.task_in_a_sentence(most.task)})."
         )
     return " ".join(sentences)
+
+
+def _known(rows: int | None) -> str:
+    return "an unknown number" if rows is None else words.count(rows)
 
 
 def _known_patients(known: list[Seen]) -> list[str]:

@@ -70,6 +70,11 @@ def is_exploratory(data: RunData, split: str) -> bool:
     return data.config("tasks").get("split_by") == "sequence" and split.startswith("temporal")
 
 
+def is_future_window(data: RunData, split: str) -> bool:
+    """True for the last window of records with dates, which lies after everything that a model was trained on."""
+    return split == "temporal_2" and data.config("tasks").get("split_by", "time") == "time"
+
+
 def task_ids(data: RunData) -> list[str]:
     """Every task that the run speaks of, in the paper's order."""
     seen = set(data.attrition) | set(data.statistics) | {row["task"] for row in data.results}

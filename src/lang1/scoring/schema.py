@@ -34,7 +34,14 @@ def scores_schema(options: int) -> pa.Schema:
                 "prompt_tokens", pa.int32(), metadata={"meaning": "Tokens of the whole prompt; null for baselines."}
             ),
             pa.field("truncated_tokens", pa.int32(), metadata={"meaning": "Tokens of the note that were cut."}),
-            pa.field("seen_in_pretraining", pa.bool_(), metadata={"meaning": "The note's text was in the tokens."}),
-            pa.field("seen_in_finetuning", pa.bool_(), metadata={"meaning": "The note's text was a training row."}),
+            *[
+                pa.field(name, pa.bool_(), metadata={"meaning": f"{meaning}; null: nobody can tell."})
+                for name, meaning in (
+                    ("seen_in_pretraining", "The note's text stood in the tokens"),
+                    ("seen_in_pretraining_patient", "A note of the patient stood in the tokens"),
+                    ("seen_in_finetuning", "The note's text was a training row"),
+                    ("seen_in_finetuning_patient", "The patient had a training row"),
+                )
+            ],
         ]
     )

@@ -28,6 +28,7 @@ from lang1.models.build import build_from_config
 from lang1.models.export import WEIGHTS, export_model, load_weights
 from lang1.models.fast import use_fast_attention
 from lang1.models.load import load_config, load_model, load_tokenizer
+from lang1.models.origin import NO_PRETRAINING, read_pretraining
 from lang1.tasks import prompts
 from lang1.tasks.prompts import require_known
 from lang1.training.asked import Group, Rows, balance_factors, make_groups, read_questions, read_rows
@@ -65,7 +66,9 @@ def finetune(
         use_fast_attention(net, dtype)
         data = read_data(cfg, tasks, names, load_tokenizer(model), net.config.max_position_embeddings, seed)
         steps = cfg.max_steps_per_task * len(names)
-        facts = {"kind": "finetuned", "init": cfg.init, "tasks": names, "balance": cfg.balance, "seed": seed}
+        origin = NO_PRETRAINING if cfg.init == "random" else read_pretraining(model)
+        facts: dict[str, Any] = {"kind": "finetuned", "init": cfg.init, "tasks": names, "balance": cfg.balance}
+        facts |= {"seed": seed, "pretraining": origin.as_facts()}
         best = stage.scratch() / "best"
         objective = Objective(
             fetch=lambda step: fetch(cfg, data, seed, step),
@@ -210,8 +213,8 @@ def _finish(
         "max_note_tokens": cfg.max_note_tokens,
     }
     export_model(net, source, stage.out, facts)
-    runs.write_json(stage.out / "lang1.json", facts)
-    _write_seen(stage.out / "seen.parquet", data.train.hashes)
+    earlier = source / "seen.parquet" if cfg.init == "pretrained" else None
+    _write_seen(stage.out / "seen.parquet", data.train.hashes, earlier)
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
     stage.count(steps=progress.step, tokens=progress.tokens, **progress.counts)
     stage.record(
@@ -225,10 +228,16 @@ def _finish(
     )
 
 
-def _write_seen(path: Path, hashes: list[tuple[str, str]]) -> None:
+def _write_seen(path: Path, hashes: list[tuple[str, str]], earlier: Path | None) -> None:
+    """The training rows, and those of the finetuning that the model began from."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    rows = sorted({(note, hash_id(patient)) for note, patient in hashes})
+    known = {(note, hash_id(patient)) for note, patient in hashes}
+    if earlier is not None and earlier.exists():
+        before = pq.read_table(earlier, columns=["note_hash", "patient_hash"])
+        known |= set(zip(before["note_hash"].to_pylist(), before["patient_hash"].to_pylist(), strict=True))
+    rows = sorted(known)
     schema = pa.schema(
         [pa.field("note_hash", pa.string(), nullable=False), pa.field("patient_hash", pa.string(), nullable=False)]
     )

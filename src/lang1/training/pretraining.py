@@ -23,6 +23,7 @@ from lang1.errors import InputError
 from lang1.models.build import build_model, parameter_count
 from lang1.models.export import copy_tokenizer, export_model
 from lang1.models.fast import use_fast_attention
+from lang1.models.origin import pretrained_on
 from lang1.models.presets import PRESETS
 from lang1.training.batches import Mixture, make_mixture
 from lang1.training.loop import Fetched, LoopConfig, Objective, Progress, prepare_torch, train
@@ -56,6 +57,7 @@ def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: 
         use_fast_attention(model, dtype)
         copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
         facts = _facts(cfg, model, corpus, length, seed)
+        facts |= {"kind": "pretrained", "pretraining": pretrained_on(tokens, tuple(corpus.weights)).as_facts()}
         objective = Objective(
             fetch=lambda step: fetch(cfg, corpus, step),
             loss=lambda m, batch: next_token_loss(m, batch, dtype),

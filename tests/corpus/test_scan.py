@@ -1,0 +1,241 @@
+"""`scan`: every kind of file is counted as what it is, nothing of a text is shown, what is not read is said."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+import types
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from corpus_records import note, prose, write_corpus
+
+from lang1.config import TokenizeConfig
+from lang1.corpus import scan_files, tokenize
+from lang1.corpus.scan import as_lines
+from lang1.errors import InputError
+
+PHI = "Seen by Dr. Kowalski on 3/4/2021, call 212-555-0187, MRN 00123456, SSN 123-45-6789, a.b@nyu.edu today."
+EXPECTED = {"phone": 1, "mrn": 1, "ssn": 1, "email": 1, "date": 1, "name": 1}
+SECRETS = ("Kowalski", "555-0187", "00123456", "6789", "a.b@")
+
+
+def totals(*paths: Path, **options: Any) -> dict[str, int]:
+    result = scan_files(list(paths), workers=1, **options)
+    shown = json.dumps(result) + "\n".join(as_lines(result))
+    assert not [secret for secret in SECRETS if secret in shown]
+    return {name: counts["matches"] for name, counts in result["totals"].items()}
+
+
+@pytest.mark.parametrize(
+    "kind", ["txt", "md", "csv", "csv.gz", "tsv", "jsonl", "jsonl.zst", "json", "html", "parquet", "log"]
+)
+def test_every_kind_of_file_is_counted(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"file.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"id": [1, 2], "text": [PHI, "nothing here"]}), path)
+    elif kind.startswith("csv"):
+        data = f'id,text\n1,"{PHI}\nsecond line"\n2,nothing here\n'.encode()
+        path.write_bytes(gzip.compress(data) if kind.endswith("gz") else data)
+    elif kind == "tsv":
+        path.write_text(f"id\ttext\n1\t{PHI}\n")
+    elif kind.startswith("jsonl"):
+        data = (json.dumps({"text": PHI, "meta": {"n": 1}}) + "\n" + json.dumps({"text": "x"}) + "\n").encode()
+        path.write_bytes(zstandard.ZstdCompressor().compress(data) if kind.endswith("zst") else data)
+    elif kind == "json":
+        path.write_text(json.dumps({"rows": [{"note": PHI}]}))
+    elif kind == "html":
+        path.write_text(
+            f"<style>.a{{b:1/2/2020}}</style><p>{PHI.replace('Dr. ', 'Dr. <b>')}</b></p><script>'1/2/2020'</script>"
+        )
+    else:
+        path.write_text(f"one\n{PHI}\n")
+    if kind == "html":  # the name is cut by its tag
+        assert totals(path) == EXPECTED | {"name": 0}
+        path.write_text(f"<p title='{PHI}'>x</p>")
+    assert totals(path) == EXPECTED
+
+
+def test_counts_are_by_file_and_column_with_rows_and_rates(tmp_path: Path) -> None:
+    rows = {"text": [f"{PHI} {PHI}", PHI, "plain words here"], "comment": ["call 212-555-0187", None, None]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    result = scan_files([tmp_path / "a.parquet"], workers=1)
+    by_column = {found["column"]: found for found in result["files"]}
+    assert by_column["text"]["patterns"]["phone"]["matches"] == 3
+    assert by_column["text"]["patterns"]["phone"]["documents_with_a_match"] == 2
+    assert by_column["text"]["documents"] == 3
+    words = sum(len(text.split()) for text in rows["text"])
+    assert by_column["text"]["words"] == words
+    assert by_column["text"]["patterns"]["phone"]["per_1000_words"] == round(3000 / words, 4)
+    assert by_column["comment"]["patterns"]["phone"]["matches"] == 1
+    assert result["totals"]["phone"]["matches"] == 4
+
+
+def test_time_columns_count_as_dates_even_without_text(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "signed": [datetime(2020, 1, 1), None],
+            "born": pa.array([0, 1], pa.date32()),
+            "wait": pa.array([1, 2], pa.duration("s")),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert totals(tmp_path / "a.parquet") == dict.fromkeys(EXPECTED, 0) | {"date": 3}
+
+
+def test_dictionaries_lists_and_structs_are_read(tmp_path: Path) -> None:
+    table = pa.table({
+        "category": pa.array([PHI, PHI]).dictionary_encode(),
+        "list": pa.array([[PHI], []]),
+        "struct": pa.array([{"a": PHI}, None]),
+        "bytes": pa.array([PHI.encode(), None]),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert totals(tmp_path / "a.parquet") == {name: 5 * n for name, n in EXPECTED.items()}
+
+
+def test_a_corpus_and_its_tokens_decoded_hold_the_same(tmp_path: Path) -> None:
+    rows = [note(i, f"{prose(i)} {PHI if i % 3 == 0 else ''}") for i in range(30)]
+    corpus = write_corpus(tmp_path, rows)
+    tokenize(TokenizeConfig(vocab_size=400, validation_fraction=0.2), corpus=corpus, out=tmp_path / "tokens", seed=1)
+    in_notes = scan_files([corpus / "notes"], workers=1)
+    text = next(found for found in in_notes["files"] if found["column"] == "text")
+    assert {name: counts["matches"] for name, counts in text["patterns"].items()} == dict.fromkeys(EXPECTED, 10)
+    in_tokens = scan_files([tmp_path / "tokens"], workers=1)
+    decoded = [found for found in in_tokens["files"] if found["column"] == "decoded"]
+    assert sum(found["documents"] for found in decoded) == 30
+    for name in EXPECTED:
+        assert sum(found["patterns"].get(name, {"matches": 0})["matches"] for found in decoded) == 10, name
+    assert in_tokens["not_read"] == []
+    signed = next(found for found in in_tokens["files"] if found["column"] == "signed_time")
+    assert signed["patterns"]["date"]["matches"] == 30
+
+
+def test_a_model_folder_is_read_as_far_as_it_is_text(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    (tmp_path / "README.md").write_text(f"trained by {PHI}")
+    added = [{"id": 9, "content": "a.b@nyu.edu"}]
+    vocab = {"\u0120Dr.": 0, "\u0120the": 1, "212-555-0187": 2}
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"added_tokens": added, "model": {"vocab": vocab, "merges": []}})
+    )
+    found = scan_files([tmp_path], workers=1)
+    assert [Path(row["file"]).name for row in found["not_read"]] == ["model.safetensors"]
+    assert found["totals"]["email"]["matches"] == 2
+    assert found["totals"]["phone"]["matches"] == 2
+    assert "not read: " in "\n".join(as_lines(found))
+
+
+def test_a_first_row_that_is_no_header_is_counted_and_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Jane Kowalski,212-555-0187\nother,x 212-555-0187\n")
+    (tmp_path / "b.json").write_text(json.dumps({"Dr. Kowalski": {"phone": "212-555-0187"}}))
+    found = totals(tmp_path / "a.csv", tmp_path / "b.json")
+    assert (found["phone"], found["name"]) == (3, 1)
+
+
+def test_the_number_of_processes_does_not_change_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lang1.corpus import scan
+
+    table = pa.table({"text": [f"{PHI} {prose(i)}" for i in range(300)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=50)
+    (tmp_path / "b.txt").write_text(PHI)
+    alone = scan_files([tmp_path], workers=1)
+    monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
+    assert scan_files([tmp_path], workers=2) == alone
+    assert alone["totals"]["ssn"]["matches"] == 301
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("cut.csv.gz", gzip.compress(b"a,b\n" + bytes(range(256)) * 400)[:-40], r"cut\.csv\.gz: ends in the middle"),
+        ("broken.csv", b'id,text\n1,"open\n', r"broken\.csv: line 2: not readable as CSV"),
+        ("bad.jsonl", b'{"a": "b"}\n{"a": \n', r"bad\.jsonl: line 2: not readable as JSON"),
+        ("bad.json", b"{", r"bad\.json: not readable as JSON"),
+        ("cut.parquet", b"PAR1 and no more", r"cut\.parquet: not readable as Parquet"),
+        (
+            "cut.jsonl.zst",
+            zstandard.ZstdCompressor().compress(b'{"a": "b"}\n' * 10000)[:-5],
+            r"cut\.jsonl\.zst: ends in the middle",
+        ),
+    ],
+)
+def test_a_broken_file_is_refused_by_name(name: str, content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        scan_files([tmp_path], workers=1)
+
+
+def test_a_path_that_is_not_there_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none: not found"):
+        scan_files([tmp_path / "none"])
+    with pytest.raises(InputError, match="holds no file"):
+        scan_files([tmp_path])
+
+
+@pytest.mark.parametrize(("limit", "code"), [(None, 0), (6, 0), (5, 2)])
+def test_the_command_ends_with_2_over_the_limit(limit: int | None, code: int, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(PHI)
+    options = [] if limit is None else ["--fail-over", str(limit)]
+    done = subprocess.run(
+        [sys.executable, "-m", "lang1.cli", "scan", str(tmp_path), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "6 matches in 1 documents" in done.stdout
+    assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
+    assert ("more than --fail-over 5" in done.stderr) is (code == 2)
+
+
+# --- presidio, which is not installed here: modules of the same shape take its place --------------------------------
+
+
+def test_presidio_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text(PHI)
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    with pytest.raises(InputError, match="not installed"):
+        scan_files([tmp_path], presidio="en_core_web_sm")
+
+
+def test_presidio_is_asked_for_what_its_model_finds_and_never_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("Jane came.\nNobody came.\n")
+    asked: list[list[str]] = []
+
+    class Engine:
+        def __init__(self, **settings: Any) -> None:
+            assert settings["supported_languages"] == ["en"]
+
+        def analyze(self, text: str, language: str, entities: list[str]) -> list[Any]:
+            asked.append(entities)
+            return [types.SimpleNamespace(entity_type="PERSON")] if "Jane" in text else []
+
+    class Provider:
+        def __init__(self, nlp_configuration: dict[str, Any]) -> None:
+            assert nlp_configuration["models"] == [{"lang_code": "en", "model_name": "known"}]
+
+        def create_engine(self) -> None:
+            return None
+
+    modules = {
+        "spacy": types.SimpleNamespace(util=types.SimpleNamespace(is_package=lambda name: name == "known")),
+        "presidio_analyzer": types.SimpleNamespace(AnalyzerEngine=Engine),
+        "presidio_analyzer.nlp_engine": types.SimpleNamespace(NlpEngineProvider=Provider),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    found = scan_files([tmp_path], presidio="known", workers=1)["totals"]["presidio PERSON"]
+    assert (found["matches"], found["documents_with_a_match"]) == (1, 1)
+    assert "EMAIL_ADDRESS" not in asked[0]
+    with pytest.raises(InputError, match="no spaCy model other is installed"):
+        scan_files([tmp_path], presidio="other")

@@ -140,7 +140,7 @@ def test_statuses_make_the_denial_label(tmp_path: Path, out: Path) -> None:
     clean(CleanConfig(workers=1), records=out, out=tmp_path / "corpus", seed=1)
     ends = [date(2020 + i, 1, 1) for i in range(4)]
     windows = WindowsConfig(Window(ends[0], ends[1]), Window(ends[1], ends[2]), Window(ends[2], ends[3]))
-    cfg = TasksConfig(tasks=("denial",), denial_windows=windows)
+    cfg = TasksConfig(tasks=("denial",), denial_windows=windows, claims_follow_up_days=0)
     build_tasks(cfg, records=out, corpus=tmp_path / "corpus", out=tmp_path / "tasks", seed=1)
     found = [row for file in (tmp_path / "tasks").rglob("denial/*.parquet") for row in pq.read_table(file).to_pylist()]
     assert {row["encounter_id"]: row["label"] for row in found} == {"denied": 1, "paid": 0}

@@ -3,11 +3,14 @@
 import gzip
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from lang1 import runs
+from lang1.config import ExtractConfig
+from lang1.ehr.checking import check
 from lang1.errors import InputError
 
 from .exports import document, encounter, export, extracted, patient, reference, rejected, rows, write
@@ -120,6 +123,26 @@ def test_nothing_of_an_excluded_patient_is_kept_aside(tmp_path: Path, out: Path)
     aside = rejected(out, "fhir_resources")
     assert CANARY not in str(aside) and [row["rule"] for row in aside] == ["not JSON", "duplicate id"]
     assert aside[0]["line"] == "3" and aside[0]["resource"] is None and "kept" in aside[1]["resource"]
+
+
+def test_since_merges_and_what_was_set_aside_stays_so(tmp_path: Path, out: Path) -> None:
+    folder = export(
+        tmp_path / "x", document("d1"), document("d2", status="entered-in-error"), document("d3", content=[])
+    )
+    extracted(folder, out)
+    later = export(tmp_path / "y", document("d3"), document("d4"))
+    counts = extracted(later, out, since=datetime(2020, 1, 1))["counts"]
+    assert [row["note_id"].partition("/")[2] for row in rows(out, "notes")] == ["d1", "d3", "d4"]
+    assert [row["rule"] for row in rejected(out, "notes")] == ["entered in error"]
+    assert (counts["notes_new"], counts["notes_again"], counts["notes_before"]) == (1, 1, 2)
+
+
+def test_check_reads_no_more_than_it_must(tmp_path: Path) -> None:
+    folder = export(tmp_path / "x")
+    file = write(folder / "Patient.ndjson", *[json.dumps(patient(f"p{i}")) for i in range(200)])
+    file.write_bytes(file.read_bytes()[:-20])  # damage that only a whole reading finds
+    found = {(line.table, line.column): line.given for line in check(ExtractConfig(source="fhir"), source=folder)}
+    assert found[("notes", "text")] == "VARCHAR" and found[("claims", "")] == ""
 
 
 # --- faults -----------------------------------------------------------------------------------------------------

@@ -436,7 +436,7 @@ def identify(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{path}: not found")
     for folder in (path, *path.resolve().parents)[:4]:
-        if folder.is_dir() and is_complete(folder):
+        if folder.is_dir() and is_complete(folder) and not _is_foreign(folder / MANIFEST):
             inside = "" if folder == path else path.resolve().relative_to(folder).as_posix()
             manifest = read_manifest(folder)
             if not inside or any(name == inside or name.startswith(inside + "/") for name in manifest["files"]):
@@ -452,6 +452,12 @@ def identify(path: Path) -> str:
         for p, size in sizes.items()
     ]
     return "files:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _is_foreign(manifest: Path) -> bool:
+    """A manifest.json that no stage wrote: a FHIR bulk export has one of its own."""
+    content = manifest.read_bytes()
+    return not (b'"stage"' in content and b'"identity"' in content)
 
 
 def _check_files(folder: Path, manifest: dict[str, Any], inside: str = "") -> None:

@@ -50,7 +50,7 @@ def simulate(
 
 
 def extract(
-    source: Annotated[str, typer.Argument(help="omop or sql.")],
+    source: Annotated[str, typer.Argument(help="omop, fhir or sql.")],
     path: Annotated[str, typer.Argument(help="File, folder or database URL (postgresql://...) that the SQL reads.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", show_default=False)] = None,
     arguments: Arguments = None,

@@ -38,9 +38,9 @@ class SimulateConfig:
 class ExtractConfig:
     """From a warehouse to canonical records."""
 
-    source: Literal["omop", "sql"] = "omop"
-    """`omop`: OMOP CDM 5.3 or 5.4, a DuckDB file or PostgreSQL; `sql`: CSV, Parquet or any database through the SQL
-    files that `sql_dir` holds"""
+    source: Literal["omop", "fhir", "sql"] = "omop"
+    """`omop`: OMOP CDM 5.3 or 5.4, a DuckDB file or PostgreSQL; `fhir`: the folder of a FHIR R4 bulk export; `sql`:
+    CSV, Parquet or any database through the SQL files that `sql_dir` holds"""
     path: str | None = None
     """file, folder or database URL that the SQL reads; a password in a URL is used and never kept (`~/.pgpass` and
     PGPASSWORD need none); null: the simulated hospital of this run"""
@@ -57,6 +57,9 @@ class ExtractConfig:
     are there (docs/extract.md)"""
     tries: int = 6
     """times a partition is asked for when the connection drops, 1, 2, 4, ... seconds apart (30 at most)"""
+    time_zone: str | None = None
+    """source fhir, such as America/New_York: local time of the hospital, into which times with an offset are brought;
+    null keeps the clock as it is written beside the offset, which is UTC where a time ends in Z"""
 
     __pydantic_config__ = STRICT
 

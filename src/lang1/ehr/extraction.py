@@ -30,7 +30,7 @@ from lang1.ehr.rules import IDS, checked, quoted
 from lang1.ehr.schema import FEATURES, TABLES
 from lang1.ehr.since import add_records
 from lang1.ehr.sources import Source, identity, open_source, resolve
-from lang1.ehr.writing import REJECTS, Parts, Tally, write_checked
+from lang1.ehr.writing import REJECTS, Parts, Tally, write_aside, write_checked
 from lang1.errors import InputError, Unfinished
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def _extract(
         (stage.out / REJECTS / f"{table}.parquet").unlink(missing_ok=True)
     excluded = _read_exclusions(cfg.exclude_patients)
     rejected: dict[str, dict[str, int]] = {}
+    flagged: dict[str, dict[str, int]] = {}
     where = str(place)
     try:
         with open_source(cfg, place, queries, stage.scratch(), set(done), base) as source:
@@ -155,8 +156,12 @@ def _extract(
                 _remember_ids(source.con, table, stage.out)
                 _count(stage, table, tally)
                 rejected[table] = dict(sorted(tally.rejected.items()))
+                flagged |= {table: dict(sorted(tally.flagged.items()))} if tally.flagged else {}
+            for name, sql in source.aside.items():
+                write_aside(source.con, name, sql, stage.out)
             stage.count(excluded_patient_ids=len(excluded))
             stage.record(source=cfg.source, absent_tables=source.absent, rejects=rejected, **source.facts)
+            stage.record(**({"flags": flagged} if flagged else {}))
             _refuse_empty(source.con, place, stage)
     except duckdb.Error as error:
         # not chained: DuckDB's message may quote a row
@@ -170,7 +175,8 @@ def _written_tables(stage: runs.Stage) -> dict[str, Tally]:
         kept = runs.read_json(note)
         if all((stage.out / name).is_file() for name in kept["files"]):
             runs.say(f"extract: {note.stem}: written before")
-            found[note.stem] = Tally(**kept["tally"] | {"rejected": Counter(kept["tally"]["rejected"])})
+            counters = {key: Counter(kept["tally"][key]) for key in ("rejected", "flagged")}
+            found[note.stem] = Tally(**kept["tally"] | counters)
     return found
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 KNOWN = (*TABLES, *FEATURES)
 REQUIRED = ("patients", "encounters", "notes")
 """tables without which there are no records"""
+OWN_RULE, OWN_FLAG = OWN_COLUMNS = ("reject", "flag")
+"""columns that a query may have besides the table's: the name of a rule of the source's own that the row breaks, and a
+word on a kept row that the manifest counts; null for most rows, fixed words of the SQL and never a value of the row"""
 
 _DAMAGE = {
     "IOException",
@@ -65,11 +68,11 @@ class Uses:
 def read_queries(cfg: ExtractConfig) -> dict[str, Query]:
     """The SQL files of the configured source, by canonical table.
 
-    Source `omop`: files of `sql_dir` stand in for the source's own; `sql`: `sql_dir` holds them all.
+    Files of `sql_dir` stand in for the source's own; source `sql` has none, `sql_dir` holds them all.
     Raises InputError for a folder or file that is not there or has another name.
     """
     found: dict[str, Query] = {}
-    if cfg.source == "omop":
+    if cfg.source != "sql":
         for item in importlib.resources.files("lang1.ehr").joinpath("sql", cfg.source).iterdir():
             path = Path(str(item))
             found[path.stem] = Query(path.stem, path, item.read_text(encoding="utf-8"))
@@ -217,7 +220,7 @@ def column_problems(table: str, types: dict[str, str]) -> list[str]:
         f"no column {column}; write NULL AS {column} if the source has none" for column in wanted if column not in types
     ]
     for column in types:
-        if column not in wanted:
+        if column not in wanted and column not in OWN_COLUMNS:
             near = difflib.get_close_matches(column, wanted, 1, 0.6)
             problems.append(f"unknown column {column}" + (f", did you mean {near[0]}?" if near else ""))
     return problems

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lang1.ehr.queries import relation_name
+from lang1.ehr.queries import OWN_FLAG, OWN_RULE, relation_name
 from lang1.ehr.schema import CATEGORIES, CATEGORY, FEATURES, TABLES
 from lang1.errors import InputError
 
@@ -72,17 +72,23 @@ def checked(table: str, types: dict[str, str], where: str, ordered_by_all: bool)
     """
     schema = TABLES[table] if table in TABLES else features_schema(where, types)
     names = [f.name for f in schema]
+    own = [column for column in (OWN_RULE, OWN_FLAG) if table in TABLES and column in types]
     typed = ",\n    ".join(
         f"{_typed(f)} AS {quoted(f.name)}, CAST(i.{quoted(f.name)} AS VARCHAR) AS {quoted('raw ' + f.name)}"
         for f in schema
-    )
+    ) + "".join(f",\n    nullif(CAST(i.{column} AS VARCHAR), '') AS {column}" for column in own)
     raw = ", ".join(f"{quoted(name)} := t.{quoted('raw ' + name)}" for name in names)
-    rules = "\n        ".join(f"WHEN {test} THEN {literal(rule)}" for rule, test in _rules(table, schema))
+    cases = [f"WHEN {test} THEN {literal(rule)}" for rule, test in _rules(table, schema)]
+    if OWN_RULE in own:
+        # after the exclusion, before all others: the source's own word says most about why
+        cases.insert(1, f"WHEN t.{OWN_RULE} IS NOT NULL THEN t.{OWN_RULE}")
+    rules = "\n        ".join(cases)
     columns = ", ".join(quoted(name) for name in names)
     sql = (
         f"WITH typed AS (SELECT\n    {typed}\n    FROM {relation_name(table)} AS i),\n"
         f"ruled AS (SELECT t.*, CASE\n        {rules}\n    END AS {RULE}\n    FROM typed AS t {_joins(schema)})\n"
-        f"SELECT {columns}, {RULE}, CASE WHEN t.{RULE} <> {literal(EXCLUDED)} THEN struct_pack({raw}) END AS {RAW}\n"
+        f"SELECT {columns}, {OWN_FLAG + ', ' if OWN_FLAG in own else ''}{RULE}, "
+        f"CASE WHEN t.{RULE} <> {literal(EXCLUDED)} THEN struct_pack({raw}) END AS {RAW}\n"
         f"FROM ruled AS t ORDER BY {_order(table, schema, ordered_by_all)}"
     )
     return Checked(table, schema, sql, IDS[table])
@@ -141,6 +147,11 @@ def _rules(table: str, schema: pa.Schema) -> list[tuple[str, str]]:
         if "patient_id" in names:
             rules.append(("encounter of another patient", "e.patient_id <> t.patient_id"))
     return rules + _RULES_OF_TABLE.get(table, [])
+
+
+def rule_names(table: str) -> list[str]:
+    """The rules that every source's rows of a table must keep."""
+    return [name for name, _ in _rules(table, TABLES[table])]
 
 
 _RULES_OF_TABLE: dict[str, list[tuple[str, str]]] = {

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lang1.ehr.files import exact
-from lang1.ehr.queries import relation_name
-from lang1.ehr.rules import IDS, literal, quoted
+from lang1.ehr.queries import OWN_RULE, relation_name
+from lang1.ehr.rules import IDS, literal, quoted, rule_names
 from lang1.ehr.schema import NOTES
 from lang1.ehr.writing import REJECTS
 
@@ -51,7 +51,7 @@ def add_records(source: Source, table: str, base: Path, since: datetime) -> dict
     if not parts:
         return {}
     con, view = source.con, relation_name(table)
-    in_records = _view_of_records(con, table, base, parts)
+    in_records = _view_of_records(con, table, base, parts, OWN_RULE in source.types.get(table, {}))
     if table not in source.types:  # the source has no such table this time
         columns = con.execute(f"DESCRIBE SELECT * FROM read_parquet({_list(parts[:1])})").fetchall()
         source.types[table] = {str(row[0]): str(row[1]) for row in columns}
@@ -85,16 +85,23 @@ def _key(table: str) -> str:
     return f"CASE WHEN {encounter} IS NOT NULL THEN 'e ' || {encounter} ELSE 'p ' || {patient} END"
 
 
-def _view_of_records(con: duckdb.DuckDBPyConnection, table: str, base: Path, parts: list[Path]) -> str:
-    """Rows that were kept and rows that broke a rule, all as text."""
+def _view_of_records(
+    con: duckdb.DuckDBPyConnection, table: str, base: Path, parts: list[Path], own_rule: bool = False
+) -> str:
+    """Rows that were kept and rows that broke a rule, all as text.
+
+    `own_rule`: what the source's own SQL set aside stays so until the source gives the row again.
+    """
     columns = [
         str(row[0]) for row in con.execute(f"DESCRIBE SELECT * FROM read_parquet({_list(parts[:1])})").fetchall()
     ]
     kept = ", ".join(f"CAST({quoted(c)} AS VARCHAR) AS {quoted(c)}" for c in columns)
-    sql = f"SELECT {kept} FROM read_parquet({_list(parts)})"
+    sql = f"SELECT {kept}{', NULL AS ' + OWN_RULE if own_rule else ''} FROM read_parquet({_list(parts)})"
     rejects = base / REJECTS / f"{table}.parquet"
     if rejects.exists():
-        sql += f" UNION ALL SELECT {', '.join(map(quoted, columns))} FROM read_parquet({_list([rejects])})"
+        known = f"rule IN ({', '.join(map(literal, rule_names(table)))}) OR rule LIKE 'duplicate %'" if own_rule else ""
+        own = f", CASE WHEN {known} THEN NULL ELSE rule END AS {OWN_RULE}" if own_rule else ""
+        sql += f" UNION ALL SELECT {', '.join(map(quoted, columns))}{own} FROM read_parquet({_list([rejects])})"
     con.execute(f"CREATE OR REPLACE TEMP VIEW had_{table} AS {sql}")
     return f"had_{table}"
 

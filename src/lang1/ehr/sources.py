@@ -21,6 +21,7 @@ from lang1 import runs
 from lang1.config import ExtractConfig
 from lang1.config.addresses import is_url, without_password
 from lang1.ehr.databases import Database, fetch, try_queries
+from lang1.ehr.fhir import open_export
 from lang1.ehr.files import open_files
 from lang1.ehr.omop import open_warehouse
 from lang1.ehr.queries import Query, Uses, bind, names_problem, parse
@@ -46,6 +47,12 @@ class Source:
     absent: list[str] = field(default_factory=list)
     """tables that the source does not have"""
     facts: dict[str, Any] = field(default_factory=dict)
+    time_zone: str | None = None
+    """extract.time_zone, for the opener"""
+    only_try: bool = False
+    """the views are wanted for their columns alone (--check)"""
+    aside: dict[str, str] = field(default_factory=dict)
+    """rejects/<name>.parquet -> SELECT of what the opener set aside before any query: rule, patient_id, ..."""
 
 
 def resolve(source: str | Path) -> Path | str:
@@ -134,7 +141,7 @@ def open_source(
     )
     try:
         con.execute("SET enable_progress_bar = false; SET arrow_large_buffer_size = true; SET TimeZone = 'UTC'")
-        source = Source(con)
+        source = Source(con, time_zone=cfg.time_zone, only_try=only_try)
         if isinstance(place, str) and only_try:
             try_queries(source, _database(place, cfg.source), cfg, queries, scratch)
         elif isinstance(place, str):
@@ -169,4 +176,8 @@ def _bind_all(source: Source, path: Path, queries: dict[str, Query], there: dict
         raise InputError("; ".join(problems))
 
 
-_OPENERS: dict[str, Callable[[Source, Path, Path], dict[str, set[str]]]] = {"omop": open_warehouse, "sql": open_files}
+_OPENERS: dict[str, Callable[[Source, Path, Path], dict[str, set[str]]]] = {
+    "omop": open_warehouse,
+    "fhir": open_export,
+    "sql": open_files,
+}

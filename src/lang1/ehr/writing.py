@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lang1 import runs
+from lang1.ehr.queries import OWN_FLAG
 from lang1.ehr.rules import EXCLUDED, RAW, RULE, Checked
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Tally:
     excluded: int = 0
     with_text: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    flagged: Counter[str] = field(default_factory=Counter)
+    """kept rows by the source's own word on them"""
 
 
 class Parts:
@@ -150,19 +153,31 @@ def write_checked(con: duckdb.DuckDBPyConnection, plan: Checked, out: Path) -> T
                 tally.excluded += rows.num_rows - good.num_rows - bad.num_rows
                 if bad.num_rows:
                     _reject(rejects, tally, bad[RULE], bad[RAW].combine_chunks().flatten())
-            good = good.select(plan.schema.names)
             if plan.id_column and good.num_rows:
                 repeated, last_id = _repeated(good[plan.id_column].combine_chunks(), last_id)
                 if pc.any(repeated).as_py():
                     again = good.filter(repeated)
                     rule = pa.array([f"duplicate {plan.id_column}"] * again.num_rows)
-                    _reject(rejects, tally, rule, again.columns)
+                    _reject(rejects, tally, rule, again.select(plan.schema.names).columns)
                     good = good.filter(pc.invert(repeated))
+            if OWN_FLAG in good.column_names:
+                _add_counts(tally.flagged, good[OWN_FLAG].drop_null())
             tally.kept += good.num_rows
             if "text" in plan.schema.names:
                 tally.with_text += good.num_rows - good["text"].null_count
-            kept.add(good)
+            kept.add(good.select(plan.schema.names))
     return tally
+
+
+def write_aside(con: duckdb.DuckDBPyConnection, name: str, sql: str, out: Path) -> None:
+    """What a source set aside before its queries, to rejects/<name>.parquet; nothing of an excluded patient."""
+    query = f"SELECT * FROM ({sql}) AS a WHERE coalesce(a.patient_id NOT IN (FROM excluded_patients), true)"
+    reader = con.sql(query).to_arrow_reader(BATCH_ROWS)
+    schema = pa.schema([pa.field(f.name, pa.large_string()) for f in reader.schema])
+    with Parts(out / REJECTS, schema, name, single=True) as rejects:
+        for batch in reader:
+            columns = [column.cast(pa.large_string()) for column in batch.columns]
+            rejects.add(pa.Table.from_arrays(columns, schema=schema))
 
 
 def _repeated(ids: pa.Array, last_id: str | None) -> tuple[pa.Array, str]:
@@ -181,5 +196,9 @@ def _reject(rejects: Parts, tally: Tally, rule: pa.ChunkedArray, columns: list[p
     names = [f.name for f in rejects.schema]
     texts = [column.cast(pa.large_string()) for column in columns]
     rejects.add(pa.Table.from_arrays([rule.cast(pa.string()), *texts], names=names))
-    for entry in pc.value_counts(rule):
-        tally.rejected[entry["values"].as_py()] += entry["counts"].as_py()
+    _add_counts(tally.rejected, rule)
+
+
+def _add_counts(counter: Counter[str], values: pa.ChunkedArray | pa.Array) -> None:
+    for entry in pc.value_counts(values):
+        counter[entry["values"].as_py()] += entry["counts"].as_py()

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import importlib.resources
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 KNOWN = (*TABLES, *FEATURES)
 REQUIRED = ("patients", "encounters", "notes")
 """tables without which there are no records"""
+OWN_RULE, OWN_FLAG = OWN_COLUMNS = ("reject", "flag")
+"""columns that a query may have besides the table's: the name of a rule of the source's own that the row breaks, and a
+word on a kept row that the manifest counts; null for most rows, fixed words of the SQL and never a value of the row"""
 
 _DAMAGE = {
     "IOException",
@@ -34,6 +38,9 @@ _DAMAGE = {
     "FatalException",
     "InternalException",
 }
+
+
+_REASONS = {"unterminated quote": "unterminated quote, or more than 128 MB in a row"}
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,11 @@ class Uses:
 def read_queries(cfg: ExtractConfig) -> dict[str, Query]:
     """The SQL files of the configured source, by canonical table.
 
-    Source `omop`: files of `sql_dir` stand in for the source's own; `sql`: `sql_dir` holds them all.
+    Files of `sql_dir` stand in for the source's own; source `sql` has none, `sql_dir` holds them all.
     Raises InputError for a folder or file that is not there or has another name.
     """
     found: dict[str, Query] = {}
-    if cfg.source == "omop":
+    if cfg.source != "sql":
         for item in importlib.resources.files("lang1.ehr").joinpath("sql", cfg.source).iterdir():
             path = Path(str(item))
             found[path.stem] = Query(path.stem, path, item.read_text(encoding="utf-8"))
@@ -80,7 +87,9 @@ def read_queries(cfg: ExtractConfig) -> dict[str, Query]:
         )
     if cfg.sql_dir is not None:
         found |= _read_folder(Path(cfg.sql_dir))
-    missing = [table for table in REQUIRED if table not in found]
+    if cfg.without_notes:
+        found.pop("notes", None)
+    missing = [table for table in REQUIRED if table not in found and not (cfg.without_notes and table == "notes")]
     if missing:
         raise InputError(
             f"{cfg.sql_dir}: no {' and no '.join(f'{table}.sql' for table in missing)}; "
@@ -217,7 +226,7 @@ def column_problems(table: str, types: dict[str, str]) -> list[str]:
         f"no column {column}; write NULL AS {column} if the source has none" for column in wanted if column not in types
     ]
     for column in types:
-        if column not in wanted:
+        if column not in wanted and column not in OWN_COLUMNS:
             near = difflib.get_close_matches(column, wanted, 1, 0.6)
             problems.append(f"unknown column {column}" + (f", did you mean {near[0]}?" if near else ""))
     return problems
@@ -236,6 +245,10 @@ def query_error(error: Exception, where: str) -> Exception:
     An InputError, or a RuntimeError where the fault is ours; DuckDB's own message may quote the row.
     """
     message, kind = str(error), error.__class__.__name__
+    # DuckDB's own lines come last; a row quoted before them cannot pass for a file that exists
+    named = re.findall(r"^\s*file = (.+)$|GZIP stream: (.+)$", message, re.MULTILINE)
+    file = "".join(named[-1]) if named else ""
+    where = file if file and os.path.isfile(file) else where  # noqa: PTH113, too long a name is no file
     line = re.search(r"CSV Error on Line: (\d+)", message)
     if line:
         reason = re.search(
@@ -244,7 +257,7 @@ def query_error(error: Exception, where: str) -> Exception:
         )
         return InputError(
             f"{where}: row {line[1]} (the header is row 1) is not a whole CSV row of UTF-8 text "
-            f"({reason[0] if reason else kind}); mend the file"
+            f"({_REASONS.get(reason[0], reason[0]) if reason else kind}); mend the file"
         )
     if kind in {"ConversionException", "OutOfRangeException"}:
         return InputError(

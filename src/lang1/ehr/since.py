@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lang1.ehr.files import exact
-from lang1.ehr.queries import relation_name
-from lang1.ehr.rules import IDS, literal, quoted
+from lang1.ehr.queries import OWN_RULE, relation_name
+from lang1.ehr.rules import IDS, RULE, literal, quoted, rule_names
 from lang1.ehr.schema import NOTES
 from lang1.ehr.writing import REJECTS
 
@@ -86,15 +86,17 @@ def _key(table: str) -> str:
 
 
 def _view_of_records(con: duckdb.DuckDBPyConnection, table: str, base: Path, parts: list[Path]) -> str:
-    """Rows that were kept and rows that broke a rule, all as text."""
+    """Rows that were kept and rows that broke a rule, all as text; with the name of a rule that only the SQL knows."""
     columns = [
         str(row[0]) for row in con.execute(f"DESCRIBE SELECT * FROM read_parquet({_list(parts[:1])})").fetchall()
     ]
     kept = ", ".join(f"CAST({quoted(c)} AS VARCHAR) AS {quoted(c)}" for c in columns)
-    sql = f"SELECT {kept} FROM read_parquet({_list(parts)})"
+    sql = f"SELECT {kept}, NULL AS {OWN_RULE} FROM read_parquet({_list(parts)})"
     rejects = base / REJECTS / f"{table}.parquet"
     if rejects.exists():
-        sql += f" UNION ALL SELECT {', '.join(map(quoted, columns))} FROM read_parquet({_list([rejects])})"
+        ours = ", ".join(literal(rule) for rule in rule_names(table))
+        own = f"CASE WHEN {RULE} NOT IN ({ours}) THEN {RULE} END AS {OWN_RULE}" if ours else f"NULL AS {OWN_RULE}"
+        sql += f" UNION ALL SELECT {', '.join(map(quoted, columns))}, {own} FROM read_parquet({_list([rejects])})"
     con.execute(f"CREATE OR REPLACE TEMP VIEW had_{table} AS {sql}")
     return f"had_{table}"
 

@@ -64,7 +64,7 @@ class ExtractConfig:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        """Counts of at least one, and what only some sources have; a password leaves the path before anything can write it down."""
+        """Counts of at least one; what only some sources have; a password leaves the path before anything writes it."""
         if self.path is not None:
             try:
                 object.__setattr__(self, "path", without_password(self.path))

@@ -271,9 +271,7 @@ def _write_absent(stage: runs.Stage, table: str, source: Source) -> None:
     runs.say(f"extract: {table}: the source has none")
 
 
-def _refuse_empty(
-    cfg: ExtractConfig, con: duckdb.DuckDBPyConnection, path: Path | str, stage: runs.Stage
-) -> None:
+def _refuse_empty(cfg: ExtractConfig, con: duckdb.DuckDBPyConnection, path: Path | str, stage: runs.Stage) -> None:
     [(inpatient,)] = con.execute("SELECT count(*) FROM kept_encounters WHERE encounter_class = 'inpatient'").fetchall()
     stage.count(inpatient_encounters=inpatient)
     if inpatient == 0:

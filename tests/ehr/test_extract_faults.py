@@ -110,7 +110,10 @@ def test_everybody_excluded(tmp_path: Path, out: Path) -> None:
 
 def test_no_notes(tmp_path: Path, out: Path) -> None:
     path = warehouse(tmp_path / "w.duckdb", 3, True, "DELETE FROM note")
-    assert fault(path, out) == (f"{path}: no notes (0 rows, 0 rejected, 0 excluded); there is nothing to learn from")
+    assert fault(path, out) == (
+        f"{path}: no notes (0 rows, 0 rejected, 0 excluded); there is nothing to learn from: --without-notes extracts "
+        "stays and codes alone"
+    )
 
 
 def test_a_note_column_that_is_all_null(tmp_path: Path, out: Path) -> None:

@@ -50,11 +50,15 @@ def simulate(
 
 
 def extract(
-    source: Annotated[str, typer.Argument(help="omop, fhir or sql.")],
+    source: Annotated[str, typer.Argument(help="omop, fhir, mimic3, mimic4 or sql.")],
     path: Annotated[str, typer.Argument(help="File, folder or database URL (postgresql://...) that the SQL reads.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", show_default=False)] = None,
     arguments: Arguments = None,
     sql: Annotated[Path | None, typer.Option("--sql", help="Folder of <table>.sql files.")] = None,
+    notes: Annotated[Path | None, typer.Option("--notes", help="mimic4: the MIMIC-IV-Note folder.")] = None,
+    without_notes: Annotated[
+        bool, typer.Option("--without-notes", help="Read no notes: stays and codes alone.")
+    ] = False,
     exclude_patients: Annotated[Path | None, typer.Option("--exclude-patients", help="One patient_id a line.")] = None,
     since: Annotated[
         str | None, typer.Option("--since", help="Merge what is new, corrected or late into the records in --out.")
@@ -71,6 +75,8 @@ def extract(
     """Read a warehouse by SQL files into canonical records (Parquet); rows that break a rule are kept aside."""
     options = [f"extract.source={source}", f"extract.path={json.dumps(path)}"]  # in quotes: a path is text
     options += [f"extract.sql_dir={json.dumps(str(sql))}"] if sql else []
+    options += [f"extract.notes_path={json.dumps(str(notes))}"] if notes else []
+    options += ["extract.without_notes=true"] if without_notes else []
     options += [f"extract.exclude_patients={json.dumps(str(exclude_patients))}"] if exclude_patients else []
     options += [f"extract.since={json.dumps(since)}"] if since else []
     config = configure([*(arguments or []), *options], "extract", seed, quiet)

@@ -38,12 +38,16 @@ class SimulateConfig:
 class ExtractConfig:
     """From a warehouse to canonical records."""
 
-    source: Literal["omop", "fhir", "sql"] = "omop"
-    """`omop`: OMOP CDM 5.3 or 5.4, a DuckDB file or PostgreSQL; `fhir`: the folder of a FHIR R4 bulk export; `sql`:
-    CSV, Parquet or any database through the SQL files that `sql_dir` holds"""
+    source: Literal["omop", "fhir", "mimic3", "mimic4", "sql"] = "omop"
+    """`omop`: OMOP CDM 5.3 or 5.4, a DuckDB file or PostgreSQL; `fhir`: the folder of a FHIR R4 bulk export; `mimic3`,
+    `mimic4`: a folder as PhysioNet ships it; `sql`: CSV, Parquet or any database through the SQL files in `sql_dir`"""
     path: str | None = None
     """file, folder or database URL that the SQL reads; a password in a URL is used and never kept (`~/.pgpass` and
     PGPASSWORD need none); null: the simulated hospital of this run"""
+    notes_path: str | None = None
+    """mimic4: folder of MIMIC-IV-Note; null: note/ in the folder itself, else the one *note* folder beside it"""
+    without_notes: bool = False
+    """true: notes are not read; encounters, codes and labels alone (the MIMIC demos have no notes)"""
     sql_dir: str | None = None
     """folder with one <table>.sql a canonical table; null: the source's own files"""
     exclude_patients: str | None = None
@@ -64,7 +68,7 @@ class ExtractConfig:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        """Counts of at least one; a password leaves the path before anything can write it down."""
+        """Counts of at least one; what only some sources have; a password leaves the path before anything writes it."""
         if self.path is not None:
             try:
                 object.__setattr__(self, "path", without_password(self.path))
@@ -72,6 +76,16 @@ class ExtractConfig:
                 raise ValueError(f"path: {error}") from None
         require(
             *((getattr(self, key) >= 1, key, "at least 1") for key in ("workers", "partition_rows", "tries")),
+            (
+                self.notes_path is None or (self.source == "mimic4" and not self.without_notes),
+                "notes_path",
+                "null unless source is mimic4 and its notes are read",
+            ),
+            (
+                self.since is None or self.source not in {"mimic3", "mimic4"},
+                "since",
+                "null for MIMIC, which comes as whole releases: extract the new one into another folder",
+            ),
             (self.since is None or self.since.tzinfo is None, "since", "local time without a zone, such as 2024-06-01"),
         )
 

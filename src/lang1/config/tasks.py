@@ -152,6 +152,10 @@ class TasksConfig:
     """encounter: codes of the stay, assigned after discharge (imputation); prior: of earlier encounters, known then"""
     exclude_uncoded: bool = True
     """a stay without codes is left out (5.2.2); false: it is a score of 0"""
+    cci_weights: Literal[1987, 2011] = 1987
+    """Charlson weights of 1987, or those that Quan 2011 fitted anew (docs/charlson.md)"""
+    cci_age_points: bool = False
+    """true: age at admission adds 1 point a decade from 50 on, 4 from 80 on (docs/charlson.md)"""
     cci_classes: Literal[4, 5] = 5
     """4: the two top classes are one (above 7 holds 0.1 % of the paper's notes)"""
 

@@ -4,7 +4,7 @@
                                                                      \\-> records/rejects/<table>.parquet
 
 Sorted by id, cut into parts and row groups of fixed size: the same rows give the same bytes whatever the threads.
-The price is one sort a table, which DuckDB spills to disk beyond its memory limit; the gain is that a duplicate id
+The price is one sort a table, of ranges of its ids where it is large (writing.py); the gain is that a duplicate id
 is the neighbour of its first row and that later stages read ids in order. No table is ever whole in memory.
 Rows in = kept + rejected + excluded, counted by a query of its own and compared.
 
@@ -25,12 +25,13 @@ from lang1 import config, runs
 from lang1.config import ExtractConfig
 from lang1.ehr.databases import forget
 from lang1.ehr.files import exact
+from lang1.ehr.mimic import notes_apart
 from lang1.ehr.queries import Query, query_error, read_queries, relation_name
 from lang1.ehr.rules import IDS, checked, quoted
 from lang1.ehr.schema import FEATURES, TABLES
 from lang1.ehr.since import add_records
 from lang1.ehr.sources import Source, identity, open_source, resolve
-from lang1.ehr.writing import REJECTS, Parts, Tally, write_aside, write_checked
+from lang1.ehr.writing import REJECTS, ROW_BYTES, Parts, Tally, write_aside, write_checked
 from lang1.errors import InputError, Unfinished
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def extract(cfg: ExtractConfig, *, source: str | Path, out: Path, seed: int, for
     inputs = {"source": identity(place)}
     if cfg.exclude_patients is not None:
         inputs["exclude_patients"] = Path(cfg.exclude_patients)
+    notes = notes_apart(cfg, place)
+    if notes is not None:
+        inputs["notes"] = notes
     # an edited query is another extraction, though the folder's name is the same
     settings = config.dump(cfg) | {"sql": {table: query.sha256 for table, query in queries.items()}}
     for key in ("workers", "partition_rows", "tries"):
@@ -162,7 +166,7 @@ def _extract(
             stage.count(excluded_patient_ids=len(excluded))
             stage.record(source=cfg.source, absent_tables=source.absent, rejects=rejected, **source.facts)
             stage.record(**({"flags": flagged} if flagged else {}))
-            _refuse_empty(source.con, place, stage)
+            _refuse_empty(cfg, source.con, place, stage)
     except duckdb.Error as error:
         # not chained: DuckDB's message may quote a row
         raise query_error(error, where) from None
@@ -218,9 +222,10 @@ def _prepare(con: duckdb.DuckDBPyConnection, excluded: list[str]) -> None:
 def _extract_table(source: Source, table: str, name: str, stage: runs.Stage) -> Tally:
     view, key = relation_name(table), IDS[table]
     distinct = f"count(DISTINCT CAST({quoted(key)} AS VARCHAR))" if key else "0"
-    [(rows_in, ids)] = source.con.execute(f"SELECT count(*), {distinct} FROM {view}").fetchall()
+    text = "coalesce(sum(strlen(CAST(text AS VARCHAR))), 0)" if "text" in source.types[table] else "0"
+    [(rows_in, ids, size)] = source.con.execute(f"SELECT count(*), {distinct}, {text} FROM {view}").fetchall()
     plan = checked(table, source.types[table], name, ordered_by_all=ids != rows_in)
-    tally = write_checked(source.con, plan, stage.out)
+    tally = write_checked(source.con, plan, stage.out, stage.scratch(), size + rows_in * ROW_BYTES)
     if rows_in != tally.kept + tally.excluded + sum(tally.rejected.values()):
         raise RuntimeError(
             f"{table}: {rows_in} rows in, {tally.kept} kept, {tally.excluded} excluded, "
@@ -268,7 +273,7 @@ def _write_absent(stage: runs.Stage, table: str, source: Source) -> None:
     runs.say(f"extract: {table}: the source has none")
 
 
-def _refuse_empty(con: duckdb.DuckDBPyConnection, path: Path | str, stage: runs.Stage) -> None:
+def _refuse_empty(cfg: ExtractConfig, con: duckdb.DuckDBPyConnection, path: Path | str, stage: runs.Stage) -> None:
     [(inpatient,)] = con.execute("SELECT count(*) FROM kept_encounters WHERE encounter_class = 'inpatient'").fetchall()
     stage.count(inpatient_encounters=inpatient)
     if inpatient == 0:
@@ -277,10 +282,13 @@ def _refuse_empty(con: duckdb.DuckDBPyConnection, path: Path | str, stage: runs.
             f"({stage.counts['encounters_rejected']:,} rejected, {stage.counts['encounters_excluded']:,} "
             "excluded); see encounter_class in encounters.sql"
         )
+    if cfg.without_notes:
+        return
     if stage.counts["notes_kept"] == 0:
         raise InputError(
             f"{path}: no notes ({stage.counts['notes_in']:,} rows, {stage.counts['notes_rejected']:,} "
-            f"rejected, {stage.counts['notes_excluded']:,} excluded); there is nothing to learn from"
+            f"rejected, {stage.counts['notes_excluded']:,} excluded); there is nothing to learn from: "
+            "--without-notes extracts stays and codes alone"
         )
     if stage.counts["notes_with_text"] == 0:
         raise InputError(f"{path}: the text of all {stage.counts['notes_kept']:,} notes is null; see notes.sql")

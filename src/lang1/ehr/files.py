@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CSV = {".csv": ",", ".tsv": "\t"}
 """delimiter by suffix"""
+LONGEST_ROW = 2**27
+"""bytes of a CSV row: a note of 100 MB passes, a quote that is never closed ends there"""
 
 
 def open_files(source: Source, path: Path, scratch: Path) -> dict[str, set[str]]:
@@ -42,7 +44,7 @@ def open_files(source: Source, path: Path, scratch: Path) -> dict[str, set[str]]
     views: dict[str, Path] = {}
     for file in files:
         for member in _unzipped(file, scratch) if file.suffix.lower() == ".zip" else [file]:
-            stem = _stem(member)
+            stem = table_name(member)
             if stem is None and path.is_dir():
                 continue  # a README beside the data
             if stem is None:
@@ -54,10 +56,12 @@ def open_files(source: Source, path: Path, scratch: Path) -> dict[str, set[str]]
         raise InputError(f"{path}: no CSV, TSV or Parquet file in it")
     if len(views) == 1:
         views.setdefault("source", next(iter(views.values())))
-    return {stem.lower(): _view(source.con, stem, file) for stem, file in views.items()}
+    source.files |= {stem.lower(): file for stem, file in views.items()}
+    return {stem.lower(): make_view(source.con, stem, file) for stem, file in views.items()}
 
 
-def _stem(file: Path) -> str | None:
+def table_name(file: Path) -> str | None:
+    """A data file's name without suffixes; None for a file of another kind."""
     suffixes = [s.lower() for s in file.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes = suffixes[:-1]
@@ -70,7 +74,7 @@ def _unzipped(archive: Path, scratch: Path) -> list[Path]:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [
-                m for m in opened.infolist() if _stem(Path(m.filename)) and not m.filename.startswith("__MACOSX")
+                m for m in opened.infolist() if table_name(Path(m.filename)) and not m.filename.startswith("__MACOSX")
             ]
             if not members:
                 raise InputError(f"{archive}: no CSV, TSV or Parquet file in it")
@@ -90,7 +94,8 @@ def _unzipped(archive: Path, scratch: Path) -> list[Path]:
     return found
 
 
-def _view(con: duckdb.DuckDBPyConnection, stem: str, file: Path) -> set[str]:
+def make_view(con: duckdb.DuckDBPyConnection, stem: str, file: Path) -> set[str]:
+    """A view of one file under the name `stem`; returns its columns in lower case. Raises InputError."""
     import duckdb
 
     kind = next(s.lower() for s in reversed(file.suffixes) if s.lower() != ".gz")
@@ -101,7 +106,8 @@ def _view(con: duckdb.DuckDBPyConnection, stem: str, file: Path) -> set[str]:
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in _header(file, CSV[kind]))
         reader = (
             f"read_csv({literal(exact(file))}, auto_detect = false, header = true, columns = {{{columns}}}, "
-            f"delim = '{CSV[kind]}', quote = '\"', escape = '\"', strict_mode = true)"
+            f"delim = '{CSV[kind]}', quote = '\"', escape = '\"', strict_mode = true, "
+            f"max_line_size = {LONGEST_ROW}, buffer_size = {LONGEST_ROW})"
         )
     try:
         con.execute(f"CREATE TEMP VIEW {quoted(stem)} AS SELECT * FROM {reader}")
@@ -112,6 +118,20 @@ def _view(con: duckdb.DuckDBPyConnection, stem: str, file: Path) -> set[str]:
             "damaged, cut off, or another format"
         ) from None
     return {str(row[0]).lower() for row in rows}
+
+
+def check_gzip(file: Path) -> None:
+    """Read a .gz to its end and compare its checksum, which DuckDB does not. Raises InputError when it is damaged."""
+    if file.suffix.lower() != ".gz":
+        return
+    try:
+        with gzip.open(file, "rb") as packed:
+            while packed.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{file}: cut off or damaged ({error.__class__.__name__}): it does not unpack to its end; download it again"
+        ) from None
 
 
 def exact(file: Path) -> str:

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import importlib.resources
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,9 @@ _DAMAGE = {
     "FatalException",
     "InternalException",
 }
+
+
+_REASONS = {"unterminated quote": "unterminated quote, or more than 128 MB in a row"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def read_queries(cfg: ExtractConfig) -> dict[str, Query]:
         )
     if cfg.sql_dir is not None:
         found |= _read_folder(Path(cfg.sql_dir))
-    missing = [table for table in REQUIRED if table not in found]
+    if cfg.without_notes:
+        found.pop("notes", None)
+    missing = [table for table in REQUIRED if table not in found and not (cfg.without_notes and table == "notes")]
     if missing:
         raise InputError(
             f"{cfg.sql_dir}: no {' and no '.join(f'{table}.sql' for table in missing)}; "
@@ -239,6 +245,10 @@ def query_error(error: Exception, where: str) -> Exception:
     An InputError, or a RuntimeError where the fault is ours; DuckDB's own message may quote the row.
     """
     message, kind = str(error), error.__class__.__name__
+    # DuckDB's own lines come last; a row quoted before them cannot pass for a file that exists
+    named = re.findall(r"^\s*file = (.+)$|GZIP stream: (.+)$", message, re.MULTILINE)
+    file = "".join(named[-1]) if named else ""
+    where = file if file and os.path.isfile(file) else where  # noqa: PTH113, too long a name is no file
     line = re.search(r"CSV Error on Line: (\d+)", message)
     if line:
         reason = re.search(
@@ -247,7 +257,7 @@ def query_error(error: Exception, where: str) -> Exception:
         )
         return InputError(
             f"{where}: row {line[1]} (the header is row 1) is not a whole CSV row of UTF-8 text "
-            f"({reason[0] if reason else kind}); mend the file"
+            f"({_REASONS.get(reason[0], reason[0]) if reason else kind}); mend the file"
         )
     if kind in {"ConversionException", "OutOfRangeException"}:
         return InputError(

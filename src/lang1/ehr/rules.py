@@ -38,7 +38,14 @@ class Checked:
     table: str
     schema: pa.Schema
     sql: str
+    order: str
+    """ORDER BY of `sql`, whose first column is `sort_column`"""
     id_column: str | None
+
+    @property
+    def sort_column(self) -> str:
+        """What rows come sorted by first: the id, or for diagnoses, which have none, the patient."""
+        return self.id_column or self.schema.names[0]
 
 
 def quoted(name: str) -> str:
@@ -66,7 +73,7 @@ def features_schema(where: str, types: dict[str, str]) -> pa.Schema:
 
 
 def checked(table: str, types: dict[str, str], where: str, ordered_by_all: bool) -> Checked:
-    """The checking SELECT of a table, sorted so that the same rows give the same bytes.
+    """The checking SELECT of a table, and the order in which the same rows give the same bytes.
 
     `ordered_by_all`: ids are not unique, so every column decides the order; costs a wider sort.
     """
@@ -89,9 +96,9 @@ def checked(table: str, types: dict[str, str], where: str, ordered_by_all: bool)
         f"ruled AS (SELECT t.*, CASE\n        {rules}\n    END AS {RULE}\n    FROM typed AS t {_joins(schema)})\n"
         f"SELECT {columns}, {OWN_FLAG + ', ' if OWN_FLAG in own else ''}{RULE}, "
         f"CASE WHEN t.{RULE} <> {literal(EXCLUDED)} THEN struct_pack({raw}) END AS {RAW}\n"
-        f"FROM ruled AS t ORDER BY {_order(table, schema, ordered_by_all)}"
+        "FROM ruled AS t"
     )
-    return Checked(table, schema, sql, IDS[table])
+    return Checked(table, schema, sql, _order(table, schema, ordered_by_all), IDS[table])
 
 
 def literal(text: str) -> str:
@@ -118,6 +125,13 @@ def _typed(field: pa.Field) -> str:
     value = f"TRY_CAST(i.{quoted(field.name)} AS {sql_type(field.type)})"
     # an empty id or category is a missing one; an empty note is what the source wrote
     return value if sql_type(field.type) != "VARCHAR" or field.name == "text" else f"nullif({value}, '')"
+
+
+def rule_names(table: str) -> list[str]:
+    """The rules of a canonical table by name; another name among its rejects is the SQL's own."""
+    if table not in TABLES:
+        return []
+    return [*(rule for rule, _ in _rules(table, TABLES[table])), f"duplicate {IDS[table]}"]
 
 
 def _rules(table: str, schema: pa.Schema) -> list[tuple[str, str]]:
@@ -149,11 +163,6 @@ def _rules(table: str, schema: pa.Schema) -> list[tuple[str, str]]:
     return rules + _RULES_OF_TABLE.get(table, [])
 
 
-def rule_names(table: str) -> list[str]:
-    """The rules that every source's rows of a table must keep."""
-    return [name for name, _ in _rules(table, TABLES[table])]
-
-
 _RULES_OF_TABLE: dict[str, list[tuple[str, str]]] = {
     "patients": [("death before birth", "t.death_date < t.birth_date")],
     "encounters": [
@@ -182,7 +191,7 @@ def _order(table: str, schema: pa.Schema, ordered_by_all: bool) -> str:
     key = IDS[table]
     first = [quoted(key)] if key else []
     if key and not ordered_by_all:
-        return first[0]
+        return f"{first[0]} NULLS LAST"
     # long texts would make the sort's keys as wide as the notes: a digest tells two rows with one id apart as well
     rest = [f"md5({quoted(f.name)})" if f.name == "text" else quoted(f.name) for f in schema if f.name != key]
-    return ", ".join(f"{column} NULLS LAST" for column in (*first, RULE, *rest, f"md5(CAST({RAW} AS VARCHAR))"))
+    return ", ".join(f"{column} NULLS LAST" for column in (*first, *rest, RULE, f"md5(CAST({RAW} AS VARCHAR))"))

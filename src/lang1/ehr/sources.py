@@ -22,7 +22,8 @@ from lang1.config import ExtractConfig
 from lang1.config.addresses import is_url, without_password
 from lang1.ehr.databases import Database, fetch, try_queries
 from lang1.ehr.fhir import open_export
-from lang1.ehr.files import open_files
+from lang1.ehr.files import check_gzip, open_files
+from lang1.ehr.mimic import notes_of, open_mimic3, open_mimic4
 from lang1.ehr.omop import open_warehouse
 from lang1.ehr.queries import Query, Uses, bind, names_problem, parse
 from lang1.errors import InputError
@@ -53,6 +54,10 @@ class Source:
     """the views are wanted for their columns alone (--check)"""
     aside: dict[str, str] = field(default_factory=dict)
     """rejects/<name>.parquet -> SELECT of what the opener set aside before any query: rule, patient_id, ..."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """the file behind a table, by its name in lower case; those that the SQL reads are checked to be whole"""
+    notes: Path | None = None
+    """folder of the notes, where mimic4 has them"""
 
 
 def resolve(source: str | Path) -> Path | str:
@@ -147,6 +152,7 @@ def open_source(
         elif isinstance(place, str):
             fetch(source, _database(place, cfg.source), cfg, queries, scratch, done, base)
         else:
+            source.notes = notes_of(cfg, place)
             _bind_all(source, place, queries, _OPENERS[cfg.source](source, place, scratch))
         yield source
     finally:
@@ -174,10 +180,15 @@ def _bind_all(source: Source, path: Path, queries: dict[str, Query], there: dict
                     problems.append(str(error))
     if problems:
         raise InputError("; ".join(problems))
+    read = {name for use in uses.values() if use is not None for name in use.columns}
+    for table in sorted(read & source.files.keys()):
+        check_gzip(source.files[table])
 
 
 _OPENERS: dict[str, Callable[[Source, Path, Path], dict[str, set[str]]]] = {
     "omop": open_warehouse,
     "fhir": open_export,
+    "mimic3": open_mimic3,
+    "mimic4": open_mimic4,
     "sql": open_files,
 }

@@ -7,7 +7,9 @@ rows does not show in the files. A row group is compressed in a thread while Duc
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lang1 import runs
-from lang1.ehr.queries import OWN_FLAG
-from lang1.ehr.rules import EXCLUDED, RAW, RULE, Checked
+from lang1.ehr.files import exact
+from lang1.ehr.queries import OWN_FLAG, relation_name
+from lang1.ehr.rules import EXCLUDED, RAW, RULE, Checked, literal, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -34,6 +37,12 @@ DEFAULT_GROUP_ROWS = 100_000
 GROUP_BYTES = 64 * 2**20
 """bytes of note text a row group, about: the row that passes it is its last"""
 GROUPS_A_PART = 10
+SORT_BYTES = 2**28
+"""a table beyond it is cut into ranges of its ids first, and each is sorted alone: DuckDB's sort of long texts does not
+go to disk but ends with an error soon after they fill its memory (860 MB of notes under a limit of 800 MB)"""
+ROW_BYTES = 256
+"""of a row, about, beside its note"""
+SAMPLED_IDS = 20_000
 
 
 @dataclass
@@ -136,15 +145,18 @@ def _typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def write_checked(con: duckdb.DuckDBPyConnection, plan: Checked, out: Path) -> Tally:
-    """Stream the checked rows of one table: kept ones to <table>/, those that break a rule to rejects/."""
+def write_checked(con: duckdb.DuckDBPyConnection, plan: Checked, out: Path, scratch: Path, size: int) -> Tally:
+    """Stream the checked rows of one table: kept ones to <table>/, those that break a rule to rejects/.
+
+    `size`: bytes of the table, about; a large one goes to disk through `scratch` first, and gives the same bytes.
+    """
     tally = Tally()
     last_id: str | None = None
     with (
         Parts(out / plan.table, plan.schema, plan.table) as kept,
         Parts(out / REJECTS, _rejects_schema(plan.schema), plan.table, single=True) as rejects,
     ):
-        for batch in con.sql(plan.sql).to_arrow_reader(BATCH_ROWS):
+        for batch in _sorted(con, plan, scratch, size):
             rows = pa.Table.from_batches([batch])
             good = rows
             if rows[RULE].null_count < rows.num_rows:  # else no copy of the texts
@@ -178,6 +190,52 @@ def write_aside(con: duckdb.DuckDBPyConnection, name: str, sql: str, out: Path) 
         for batch in reader:
             columns = [column.cast(pa.large_string()) for column in batch.columns]
             rejects.add(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _sorted(con: duckdb.DuckDBPyConnection, plan: Checked, scratch: Path, size: int) -> Iterator[pa.RecordBatch]:
+    if size <= SORT_BYTES:
+        yield from con.sql(f"{plan.sql} ORDER BY {plan.order}").to_arrow_reader(BATCH_ROWS)
+        return
+    cuts = _cuts(con, plan, -(-size // SORT_BYTES))
+    key = f"c.{quoted(plan.sort_column)}"
+    after = "".join(f" + ({key} >= {literal(cut)})::INTEGER" for cut in cuts)
+    folder = scratch / "ranges" / plan.table
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # a row waits in memory only until its range has a vector of them
+    con.execute(f"SET partitioned_write_flush_threshold = {BATCH_ROWS}; SET preserve_insertion_order = false")
+    con.execute(
+        f"COPY (SELECT c.*, coalesce(0{after}, {len(cuts)}) AS range FROM ({plan.sql}) AS c) "
+        f"TO {literal(str(folder))} "
+        f"(FORMAT parquet, PARTITION_BY (range), COMPRESSION lz4, ROW_GROUP_SIZE {BATCH_ROWS})"
+    )
+    con.execute("SET preserve_insertion_order = true")
+    for number in range(len(cuts) + 1):
+        files = [exact(file) for file in sorted((folder / f"range={number}").glob("*.parquet"))]
+        if files:
+            listed = ", ".join(literal(file) for file in files)
+            rows = f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false) ORDER BY {plan.order}"
+            yield from con.sql(rows).to_arrow_reader(BATCH_ROWS)
+            shutil.rmtree(folder / f"range={number}")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cuts(con: duckdb.DuckDBPyConnection, plan: Checked, ranges: int) -> list[str]:
+    """Ids that cut the table into so many ranges of about as many bytes, by a sample; any cuts give the same order."""
+    length = "strlen(CAST(i.text AS VARCHAR))" if "text" in plan.schema.names else "0"
+    sampled = con.execute(
+        f"SELECT id, bytes FROM (SELECT CAST(i.{quoted(plan.sort_column)} AS VARCHAR) AS id, "
+        f"{ROW_BYTES} + coalesce({length}, 0) AS bytes FROM {relation_name(plan.table)} AS i) "
+        f"WHERE id IS NOT NULL USING SAMPLE reservoir({SAMPLED_IDS} ROWS) REPEATABLE (1)"
+    ).fetchall()
+    sampled.sort(key=lambda row: row[0].encode())
+    total, so_far = sum(row[1] for row in sampled), 0
+    cuts: list[str] = []
+    for key, size in sampled:
+        so_far += size
+        if len(cuts) < ranges - 1 and so_far * ranges >= total * (len(cuts) + 1) and (not cuts or key != cuts[-1]):
+            cuts.append(key)
+    return cuts
 
 
 def _repeated(ids: pa.Array, last_id: str | None) -> tuple[pa.Array, str]:

@@ -8,7 +8,8 @@ over ours, `memory_ratio` our peak over that peer's (resident size of the proces
 
 The text: notes of the simulated hospital, six times as long as by default, and the real text of ../shared/data where
 it is, half as much. The vocabularies: up to 32,000 entries trained here, byte-level BPE (ours) and a Llama-style
-SentencePiece model. LANG1_BENCH_ENCOUNTERS makes it smaller.
+SentencePiece model. LANG1_BENCH_ENCOUNTERS makes it smaller: then the two or
+three seconds of processor time that a stage and its workers take to start weigh more.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-ENCOUNTERS = int(os.environ.get("LANG1_BENCH_ENCOUNTERS", "12000"))
+ENCOUNTERS = int(os.environ.get("LANG1_BENCH_ENCOUNTERS", "20000"))
 CORES, SAMPLES, VOCABULARY, BATCH = 2, 3, 32_000, 4096
 REAL = ("mtsamples", "text_general")
 

@@ -7,7 +7,6 @@ of any text, and each pair of pieces that joins to a piece is a merge, ranked by
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +57,7 @@ def write_model(path: Path, folder: Path) -> dict[str, str]:
             f"{path}: no tokenizer.json gives the ids of this SentencePiece model (symbols of its own?); "
             "give a tokenizer.json that you made of it"
         )
-    facts = json.dumps(json.loads(backend.to_str()), ensure_ascii=False, indent=1)
-    runs.write_text(folder / "tokenizer.json", facts + "\n")
+    runs.write_text(folder / "tokenizer.json", backend.to_str() + "\n")
     with runs.atomic_write(folder / MODEL) as sink:
         sink.write(path.read_bytes())
     named = {"bos": own.bos_id(), "eos": own.eos_id(), "unk": own.unk_id(), "pad": own.pad_id()}

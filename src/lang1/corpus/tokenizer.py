@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ Ids = npt.NDArray[Any]
 class Encoder:
     """A tokenizer ready for corpus text, and the ids that the shards' index names."""
 
-    backend: Tokenizer
+    folder: Path
     vocab_size: int
     bos_id: int | None
     eos_id: int
@@ -62,6 +63,13 @@ class Encoder:
     """the sentencepiece processor where the folder holds its model: the same ids, and faster"""
     skips_space: bool = False
     """true: a text gets the space before its first word by itself, so that a cut takes that space away"""
+    opened: Tokenizer | None = None
+    """tokenizer.json where it was opened already"""
+
+    @cached_property
+    def backend(self) -> Tokenizer:
+        """tokenizer.json, opened: what encodes where there is no sentencepiece model, and decodes."""
+        return self.opened if self.opened is not None else _open_backend(self.folder)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, nothing added; `<s>` in a text stays text."""
@@ -111,23 +119,38 @@ def cut(text: str, skips_space: bool) -> list[str]:
 
 def open_encoder(folder: Path) -> Encoder:
     """The encoder of a tokenizer folder that `write_trained` or `write_given` wrote."""
+    config = runs.read_json(folder / CONFIG)
+    names = [config.get(f"{name}_token") for name in ("bos", "eos")]
+    model = folder / sentencepieces.MODEL
+    if model.exists():
+        pieces, backend = sentencepieces.open_model(model), None
+        size, encode = len(pieces), pieces.encode
+        bos, eos = (pieces.piece_to_id(name) if name else None for name in names)
+    else:
+        pieces, backend = None, _open_backend(folder)
+        size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+        bos, eos = (_token_id(backend, name) for name in names)
+        encode = _ids_of(backend)
+    if eos is None:
+        raise InputError(
+            f"{folder}: the tokenizer has no end-of-text token (eos_token); documents need one between them"
+        )
+    whole, *halves = (encode(text) for text in ("No fever", "No", "fever"))
+    return Encoder(folder, size, bos, eos, pieces, whole == [*halves[0], *halves[1]], backend)
+
+
+def _ids_of(backend: Tokenizer) -> Callable[[str], list[int]]:
+    return lambda text: list(backend.encode(text, add_special_tokens=False).ids)
+
+
+def _open_backend(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.encode_special_tokens = True
     backend.no_padding()
     backend.no_truncation()
-    config = runs.read_json(folder / CONFIG)
-    bos, eos = (_token_id(backend, config.get(f"{name}_token")) for name in ("bos", "eos"))
-    if eos is None:
-        raise InputError(
-            f"{folder}: the tokenizer has no end-of-text token (eos_token); documents need one between them"
-        )
-    model = folder / sentencepieces.MODEL
-    pieces = sentencepieces.open_model(model) if model.exists() else None
-    whole, *halves = (backend.encode(text, add_special_tokens=False).ids for text in ("No fever", "No", "fever"))
-    size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
-    return Encoder(backend, size, bos, eos, pieces, skips_space=whole == [*halves[0], *halves[1]])
+    return backend
 
 
 def _token_id(backend: Tokenizer, token: Any) -> int | None:

@@ -20,7 +20,7 @@ from corpus_records import file_hashes, note, prose, write_records
 
 from lang1 import runs
 from lang1.config import CleanConfig
-from lang1.corpus import clean, cleaning, cluster, rules
+from lang1.corpus import clean, cleaning, cluster, inputs, parts, rules
 from lang1.corpus.hashes import hash_id
 from lang1.corpus.schema import CLEAN_NOTES, REJECTS
 from lang1.ehr.schema import NOTES
@@ -89,8 +89,8 @@ def test_rejects_are_for_the_owner_alone(tmp_path: Path) -> None:
 
 
 def test_the_bytes_do_not_depend_on_partitions_or_layout(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(cleaning, "GROUP_ROWS", 16)
-    monkeypatch.setattr(cleaning, "PART_ROWS", 32)
+    monkeypatch.setattr(parts, "GROUP_ROWS", 16)
+    monkeypatch.setattr(parts, "PART_GROUPS", 2)
     rows = mixed_rows(90)
     one = write_records(tmp_path / "one", rows)
     many = write_records(tmp_path / "many", rows, files=4, row_group=7)
@@ -158,11 +158,11 @@ def test_a_failure_in_a_worker_names_the_note_and_never_its_text(tmp_path: Path,
     def fails(text: str) -> str:
         raise ValueError(text)
 
-    monkeypatch.setattr(rules, "RULES", (*rules.RULES, ("ours", fails)))
+    monkeypatch.setattr(rules, "RULES", (*rules.RULES[:-1], ("spacing", fails)))
     records = write_records(tmp_path / "r", [note(i, f"{CANARY} {prose(i)}") for i in range(3)])
     with pytest.raises(RuntimeError) as caught:
         clean(CleanConfig(), records=records, out=tmp_path / "c", seed=1)
-    assert str(caught.value) == "note n0: cleaning rule ours failed (ValueError)"
+    assert str(caught.value) == "note n0: cleaning rule spacing failed (ValueError)"
     assert CANARY not in capfd.readouterr().err
     assert not runs.is_complete(tmp_path / "c")
 
@@ -217,7 +217,7 @@ def test_partitions_that_are_whole_are_not_cleaned_again(tmp_path: Path, monkeyp
     cfg = CleanConfig(partition_rows=10, workers=1)
     before, started = cleaning.clean_partition, []
 
-    def dies_at_the_third(partition: cleaning.Partition, *rest: Any) -> dict[str, Any]:
+    def dies_at_the_third(partition: inputs.Partition, *rest: Any) -> dict[str, Any]:
         started.append(partition.index)
         if partition.index == 2 and len(started) == 3:
             raise KeyboardInterrupt
@@ -234,50 +234,50 @@ def test_partitions_that_are_whole_are_not_cleaned_again(tmp_path: Path, monkeyp
     assert file_hashes(tmp_path / "c") == file_hashes(tmp_path / "d")
 
 
-@pytest.mark.slow
-def test_a_cluster_left_without_workers_is_given_up(tmp_path: Path, monkeypatch: Any) -> None:
-    from distributed import Client, Nanny
+def test_a_run_that_was_stopped_may_go_on_with_other_workers(tmp_path: Path, monkeypatch: Any) -> None:
+    records = write_records(tmp_path / "r", mixed_rows(40))
 
-    monkeypatch.setattr(cluster, "LONELY_S", 2.0)
-    monkeypatch.setattr(cluster, "CHECK_S", 0.2)
-    with cluster.open_client(None, 1, tmp_path) as client:
-        assert isinstance(client, Client)
-        assert all(isinstance(worker, Nanny) for worker in client.cluster.workers.values())
-        client.cluster.scale(0)
-        with pytest.raises(
-            InputError, match=r"no Dask worker for 2 s, while waiting for rows 0 to 9 of x; out of memory"
-        ):
-            cluster.wait_for(client, client.submit(pow, 2, 3), "rows 0 to 9 of x")
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(cleaning, "clean_partition", interrupted)
+        clean(CleanConfig(workers=1), records=records, out=tmp_path / "c", seed=1)
+    manifest = clean(CleanConfig(workers=1, worker_memory="2GB"), records=records, out=tmp_path / "c", seed=1)
+    assert manifest["facts"]["run_with"] == {"workers": 1, "worker_memory": "2GB", "scheduler": None}
 
 
-@pytest.mark.slow
-def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
-    with cluster.open_client(None, 1, tmp_path) as client:
-        assert cluster.wait_for(client, client.submit(pow, 2, 3), "the first") == 8
-        with pytest.raises(ZeroDivisionError):
-            cluster.wait_for(client, client.submit(divmod, 1, 0), "the second")
-        with pytest.raises(InputError, match="the workers that took the third died"):
-            cluster.wait_for(client, client.submit(os._exit, 1), "the third")
+def test_counters_of_the_manifest_are_the_same_however_it_is_cut(tmp_path: Path) -> None:
+    rows = mixed_rows(40)
+    rows[30]["text"] = "<p>" + prose(30) + "  ,  done</p>"
+    records = write_records(tmp_path / "r", rows)
+    found = [
+        clean(CleanConfig(partition_rows=size), records=records, out=tmp_path / str(size), seed=1)["facts"]
+        for size in (1000, 7)
+    ]
+    assert found[0] == found[1] | {"run_with": found[0]["run_with"]}
+    facts = found[0]
+    assert facts["rules"] | {"rtf": 1, "html": 1, "no_text": 2, "placeholder": 2, "too_short": 1} == facts["rules"]
+    assert facts["characters_removed"]["placeholder"] == len("<NA>") + len("n/a n/a")
+    assert facts["absent"]["author_role"] == facts["absent"]["encounter_id"] == facts["absent"]["signed_time"] == 1
 
 
-@pytest.mark.slow
-def test_a_scheduler_that_runs_elsewhere_is_used(tmp_path: Path) -> None:
-    address_file = tmp_path / "scheduler.json"
-    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
-                 "--no-dashboard", "--scheduler-file", str(address_file)]  # fmt: skip
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address_file), "--host",
-              "127.0.0.1", "--no-dashboard", "--nthreads", "1", "--local-directory", str(tmp_path)]  # fmt: skip
-    started = [subprocess.Popen(scheduler, stderr=subprocess.DEVNULL)]
-    try:
-        while not address_file.exists():
-            time.sleep(0.1)
-        started += [subprocess.Popen(worker, stderr=subprocess.DEVNULL) for _ in range(2)]
-        records = write_records(tmp_path / "r", mixed_rows(60))
-        cfg = CleanConfig(partition_rows=10, scheduler=json.loads(address_file.read_text())["address"])
-        clean(cfg, records=records, out=tmp_path / "there", seed=1)
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait(20)
-    clean(CleanConfig(), records=records, out=tmp_path / "here", seed=1)
-    assert file_hashes(tmp_path / "there") == file_hashes(tmp_path / "here")
+def test_row_groups_end_by_bytes_too_and_always_at_the_same_note(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(parts, "GROUP_BYTES", 3_000)
+    rows = [note(i, prose(i, 15 if i % 7 else 400)) for i in range(60)]
+    records = write_records(tmp_path / "r", rows)
+    for size in (1000, 4):
+        clean(CleanConfig(partition_rows=size, workers=1), records=records, out=tmp_path / str(size), seed=1)
+    assert file_hashes(tmp_path / "1000") == file_hashes(tmp_path / "4")
+    metadata = pq.ParquetFile(tmp_path / "4" / "notes" / "part-00000.parquet").metadata
+    assert metadata.num_row_groups > 3
+    assert sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)) == 60
+
+
+def test_a_note_of_unknown_category_or_beyond_the_limit_is_kept_aside_with_its_bytes(tmp_path: Path) -> None:
+    rows = [note(i, prose(i)) for i in range(3)]
+    rows[1]["category"], rows[2]["text"] = "Nursing", "long note " * 300
+    clean(CleanConfig(max_note_mb=0.002), records=write_records(tmp_path / "r", rows), out=tmp_path / "c", seed=1)
+    rejects = read(tmp_path / "c" / "rejects").to_pylist()
+    assert [(r["note_id"], r["reason"]) for r in rejects] == [("n1", "unknown_category"), ("n2", "too_long")]
+    assert [r["text"] for r in rejects] == [rows[1]["text"], rows[2]["text"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -95,9 +96,22 @@ def extract(
 
 
 def clean(
-    records: Annotated[Path, folder("records", "Canonical records from `lang1 extract`.")],
-    out: Out,
     arguments: Arguments = None,
+    records: Annotated[Path | None, folder("records", "Canonical records from `lang1 extract`.")] = None,
+    notes: Annotated[
+        Path | None, folder("notes", "Or a CSV, TSV (.gz too) or Parquet file of notes, or a folder of them.")
+    ] = None,
+    out: Annotated[Path | None, folder("out", "Folder to write.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", help="Address of a Dask scheduler (tcp://...); the recipe's when absent."),
+    ] = None,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="NOTE_ID", help="Show this note after each step; write nothing.")
+    ] = None,
+    allow_phi: Annotated[
+        bool, typer.Option("--allow-phi", help="Let --explain print note text to something that is no terminal.")
+    ] = False,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -105,13 +119,23 @@ def clean(
     print_config: PrintConfig = False,
 ) -> None:
     """Clean the notes (paper section 5.1) on Dask; rejects are kept with their reasons."""
-    config = configure(arguments, "clean", seed, quiet)
+    named = [] if scheduler is None else [f"clean.scheduler={json.dumps(scheduler)}"]
+    config = configure([*(arguments or []), *named], "clean", seed, quiet)
     if print_config:
         print_section(config, "clean")
         return
+    if explain is not None:
+        if not (allow_phi or sys.stdout.isatty()):
+            raise InputError("--explain prints note text, and only to a terminal; --allow-phi prints it anyway")
+        from lang1.corpus import explain_cleaning
+
+        print("\n".join(explain_cleaning(config.clean, explain, records=records, notes=notes)))
+        return
+    if out is None:
+        raise InputError("Missing option '--out'.")
     from lang1.corpus import clean as clean_notes
 
-    show(clean_notes(config.clean, records=records, out=out, seed=config.seed, force=force), out, as_json)
+    show(clean_notes(config.clean, records=records, notes=notes, out=out, seed=config.seed, force=force), out, as_json)
 
 
 def duplicates(

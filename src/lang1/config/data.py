@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
@@ -91,27 +91,109 @@ class ExtractConfig:
 
 
 @dataclass(frozen=True)
+class CleanRulesConfig:
+    """The steps of section 5.1 in their order, which is fixed; false leaves a step out (docs/clean.md)."""
+
+    too_long: bool = True
+    """a note of more than `clean.max_note_mb` is rejected before anything reads it"""
+    decode: bool = True
+    """bytes that are not UTF-8 are read as Windows-1252; false: such a note is rejected (`unreadable_decode`)"""
+    fields: bool = True
+    """narrative fields of one note (JSON, parts between control characters) become one text"""
+    rtf: bool = True
+    """RTF to plain text"""
+    html: bool = True
+    """HTML tags out, entities decoded"""
+    encoding: bool = True
+    """mojibake, NUL, halves of characters and written-out line breaks mended"""
+    punctuation: bool = True
+    """quotes, dashes, bullets and signs in their ASCII form"""
+    formatting: bool = True
+    """ruled lines out, leaders to three dots"""
+    non_ascii: bool = True
+    """accented letters to their base, every other character outside ASCII out"""
+    control: bool = True
+    """control characters out"""
+    whitespace: bool = True
+    """one line, single spaces"""
+    spacing: bool = True
+    """no space before a punctuation mark that ends a word"""
+    no_text: bool = True
+    """a note without text is rejected; false keeps it, empty"""
+    placeholder: bool = True
+    """a note that holds only `<NA>` and its kin is rejected"""
+    too_short: bool = True
+    """a note of fewer than `clean.min_words` words is rejected"""
+
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class CleanColumnsConfig:
+    """The columns of `--notes` files: what each is called there. All but the first three may be absent."""
+
+    note_id: str = "note_id"
+    """the note's id, text; needed"""
+    patient_id: str = "patient_id"
+    """whom the note is about; needed"""
+    text: str = "text"
+    """the note as it came; needed"""
+    encounter_id: str = "encounter_id"
+    """the stay it belongs to; null when absent"""
+    category: str = "category"
+    """hospital, pathology or radiology; hospital when absent"""
+    note_type: str = "note_type"
+    """H&P, discharge summary, ...; unknown when absent"""
+    author_role: str = "author_role"
+    """attending, resident, nurse, ...; null when absent"""
+    written_time: str = "written_time"
+    """when it was begun, local time without zone (2020-01-31 08:30:00); null when absent"""
+    signed_time: str = "signed_time"
+    """when it was first signed; null when absent"""
+    department: str = "department"
+    """ward or department of the author; null when absent"""
+
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
 class CleanConfig:
     """Section 5.1 of the paper, on Dask."""
 
+    rules: CleanRulesConfig = field(default_factory=CleanRulesConfig)
+    columns: CleanColumnsConfig = field(default_factory=CleanColumnsConfig)
     min_words: int = 10
     """notes with fewer words are rejected (5.1)"""
+    max_note_mb: float = 16.0
+    """longer notes (10^6 bytes as they came) are rejected as too_long: nobody wrote them, and parsing takes memory"""
     partition_rows: int = 20_000
-    """notes a Dask partition; the output's bytes do not depend on it"""
+    """notes a Dask partition, at most; the output's bytes do not depend on it"""
+    partition_mb: int = 32
+    """10^6 bytes of notes a Dask partition, about, at most; what a killed run does again"""
     workers: int = 0
     """local Dask worker processes; 0 is one a core, 1 cleans in the command's own process"""
+    worker_memory: str = "1GB"
+    """memory a local worker may use, such as 800MB or 2GiB; one that takes more is ended, its partition tried again"""
     scheduler: str | None = None
     """address of a running Dask scheduler (tcp://...); null starts a local cluster"""
 
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        """A partition holds at least a note."""
+        """A partition holds at least a note, a worker at least itself."""
         require(
             (self.min_words >= 0, "min_words", "0 or more"),
+            (self.max_note_mb > 0, "max_note_mb", "more than 0"),
             (self.partition_rows >= 1, "partition_rows", "at least 1"),
+            (self.partition_mb >= 1, "partition_mb", "at least 1"),
             (self.workers >= 0, "workers", "0 or more"),
+            (_megabytes(self.worker_memory) >= 300, "worker_memory", "a size of at least 300MB, such as 1GB"),
         )
+
+
+def _megabytes(size: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MB|MiB|GB|GiB)", size)
+    return float(found[1]) * {"MB": 1, "MiB": 1.048576, "GB": 1000, "GiB": 1073.741824}[found[2]] if found else 0.0
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,23 @@ from typing import Any
 from lang1.config import CleanConfig, DuplicatesConfig, ProfileConfig, TokenizeConfig
 
 
-def clean(cfg: CleanConfig, *, records: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
-    """Clean every note of the records into `out` (docs/clean.md); returns the manifest."""
+def clean(
+    cfg: CleanConfig, *, out: Path, seed: int, records: Path | None = None, notes: Path | None = None,
+    force: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Clean every note of the records, or of CSV or Parquet files, into `out` (docs/clean.md); returns the manifest."""
     from lang1.corpus import cleaning
 
-    return cleaning.clean(cfg, records=records, out=out, seed=seed, force=force)
+    return cleaning.clean(cfg, records=records, notes=notes, out=out, seed=seed, force=force)
+
+
+def explain_cleaning(
+    cfg: CleanConfig, note_id: str, *, records: Path | None = None, notes: Path | None = None
+) -> list[str]:
+    """Lines that show one note after each step of `clean`: note text, for a terminal only (docs/clean.md)."""
+    from lang1.corpus import explain
+
+    return list(explain.lines(explain.explain(cfg, note_id, records=records, notes=notes)))
 
 
 def find_duplicates(

@@ -1,10 +1,11 @@
 """`lang1 clean`: section 5.1 on Dask, a partition a task, every note kept or rejected with a reason.
 
-A partition is a range of rows of one records file. Its worker reads that range, applies `rules.RULES` and writes two
-scratch files and, last, its counts; the parent joins the scratch files in the order of the records into parts of a
-fixed number of rows. So the bytes written depend on the notes alone, not on partitions, workers or hash seeds, and a
-killed run does again only the partitions whose counts are not there. Cost: the notes lie on disk twice until the
-stage ends. One partition left to do is cleaned in this process: a cluster takes two seconds to start.
+A partition is part of one file of notes (`inputs.py`). Its worker reads it piece by piece, applies the steps of
+`rules.py` and writes two scratch files and, last, its counts; the parent joins the scratch files in the order of the
+input into row groups and parts that the notes alone determine (`parts.py`). So the bytes written do not depend on
+partitions, workers, file formats or hash seeds, and a killed run does again only the partitions whose counts are not
+there. Cost: the notes lie on disk twice until the stage ends. One partition left to do is cleaned in this process: a
+cluster takes two seconds to start.
 
 Tasks carry file names and row numbers, and an exception leaves a worker with the note's id in place of its text.
 """
@@ -14,191 +15,134 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lang1 import runs
 from lang1.config import CleanConfig, dump
-from lang1.corpus import cluster, rules
+from lang1.corpus import cluster, inputs, rules
 from lang1.corpus.hashes import hash_id
+from lang1.corpus.inputs import Partition
+from lang1.corpus.parts import open_parts, plain
 from lang1.corpus.schema import CLEAN_NOTES, REJECTS
-from lang1.ehr.schema import NOTES
+from lang1.ehr.schema import CATEGORIES, NOTES
 from lang1.errors import InputError
 
-READ_ROWS = 4096
-"""notes of a partition in memory as Python text at a time"""
-GROUP_ROWS = 20_000
-"""notes a Parquet row group: what a later stage decodes at a time"""
-PART_ROWS = 200_000
-"""notes a part file"""
 SECRET = 0o600
 SAY_EVERY_S = 10.0
+FREE = ("workers", "worker_memory", "scheduler")
+"""settings that change nothing that is written: a run may be resumed with others"""
+Counts = dict[str, dict[str, int]]
+"""groups of counters: notes, rules, characters_removed, characters_added, absent"""
 
 
-@dataclass(frozen=True)
-class Partition:
-    """Rows [start, stop) of one file of notes."""
+def clean(
+    cfg: CleanConfig, *, out: Path, seed: int, records: Path | None = None, notes: Path | None = None,
+    force: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Clean every note of `records`, or of a file or folder `notes`, into `out`; returns the manifest.
 
-    index: int
-    path: str
-    start: int
-    stop: int
-
-    def described(self) -> str:
-        """For a message: where the rows stand."""
-        return f"rows {self.start} to {self.stop - 1} of {self.path}"
-
-
-def clean(cfg: CleanConfig, *, records: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
-    """Clean every note of `records` into `out`; returns the manifest. Raises InputError for unusable records."""
+    Raises InputError for input that cannot be used.
+    """
+    if (records is None) == (notes is None):
+        raise InputError("clean: give --records DIR or --notes FILE_OR_FOLDER, one of them")
+    given = {"records": records} if records is not None else {"notes": notes}
 
     def work(stage: runs.Stage) -> None:
-        partitions = plan_partitions(records / "notes", cfg.partition_rows)
-        counts = _clean_partitions(cfg, partitions, stage)
-        _check_balance(partitions, counts, records)
+        scratch = stage.scratch().resolve()
+        partitions = (
+            inputs.plan_records(cfg, records)
+            if records is not None
+            else inputs.plan_notes(cfg, Path(str(notes)), scratch)
+        )
+        counts = _clean_partitions(cfg, partitions, stage.out, scratch)
+        _check_balance(counts["notes"], str(records / "notes" if records is not None else notes))
         stage.count(**counts["notes"])
-        stage.record(rules=counts["rules"])
+        stage.record(**{group: counts[group] for group in counts if group != "notes"})
+        stage.record(run_with={name: getattr(cfg, name) for name in FREE})
 
-    return runs.run_stage(out, "clean", dump(cfg), seed, {"records": records}, work, force)
-
-
-# --- plan ------------------------------------------------------------------------------------------------------
-
-
-def plan_partitions(folder: Path, partition_rows: int) -> list[Partition]:
-    """The ranges of rows to clean, in the order of the records. Reads footers only."""
-    paths = sorted(folder.glob("part-*.parquet"))
-    if not paths:
-        raise InputError(f"{folder}: no part-*.parquet; extract the notes first (lang1 extract)")
-    partitions: list[Partition] = []
-    for path in paths:
-        rows = _check_notes(path)
-        for start in range(0, rows, partition_rows):
-            partitions.append(Partition(len(partitions), str(path.resolve()), start, min(start + partition_rows, rows)))
-    if not partitions:
-        raise InputError(f"{folder}: holds no note; check the source of the extraction")
-    return partitions
-
-
-def _check_notes(path: Path) -> int:
-    try:
-        source = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException):
-        raise InputError(f"{path}: not readable as Parquet; run the stage that wrote it again with --force") from None
-    with source:
-        missing = [name for name in NOTES.names if name not in source.schema_arrow.names]
-        if missing:
-            raise InputError(f"{path}: no column {', '.join(missing)}; notes need {', '.join(NOTES.names)}")
-        return int(source.metadata.num_rows)
+    config = {name: value for name, value in dump(cfg).items() if name not in FREE}
+    if notes is None:
+        del config["columns"]  # those of `--notes` alone
+    return runs.run_stage(out, "clean", config, seed, {k: v for k, v in given.items() if v is not None}, work, force)
 
 
 # --- a partition, in a worker ------------------------------------------------------------------------------------
 
 
-def clean_partition(partition: Partition, scratch: str, min_words: int) -> dict[str, Any]:
+def clean_partition(partition: Partition, scratch: str, cfg: CleanConfig) -> Counts:
     """Clean one partition into scratch files and return its counts; done already, only read those."""
     stem = Path(scratch) / f"{partition.index:08d}"
     done = stem.with_suffix(".json")
     if done.exists():
         return dict(json.loads(done.read_text()))
-    counts: dict[str, Any] = {"notes": {"notes_in": 0, "notes_out": 0}, "rules": dict.fromkeys(_rule_names(), 0)}
+    steps, tally = rules.chosen_steps(cfg), rules.Tally()
+    notes, absent = Counter[str](notes_in=0, notes_out=0), dict[str, int]()
     with ExitStack() as stack:
-        kept = stack.enter_context(_ipc_writer(stem.with_suffix(".kept"), _plain(CLEAN_NOTES)))
+        kept = stack.enter_context(_ipc_writer(stem.with_suffix(".kept"), plain(CLEAN_NOTES)))
         left = stack.enter_context(_ipc_writer(stem.with_suffix(".left"), REJECTS))
-        for batch in _iter_rows(partition):
-            texts, reasons = _clean_texts(batch, min_words, counts)
-            kept.write_table(_kept_table(batch, texts, reasons))
-            left.write_table(_left_table(batch, reasons))
+        for piece in inputs.iter_notes(partition, absent):
+            texts, reasons = _clean_piece(piece, steps, tally)
+            kept.write_table(_kept_table(piece, texts, reasons, steps))
+            left.write_table(_left_table(piece, reasons))
+            notes.update("notes_out" if reason is None else f"rejected_{reason}" for reason in reasons)
+            notes["notes_in"] += len(piece)
+    counts = {
+        "notes": dict(notes), "rules": tally.notes, "characters_removed": tally.removed,
+        "characters_added": tally.added, "absent": absent,
+    }  # fmt: skip
     with runs.atomic_write(done, SECRET) as sink:
         sink.write(json.dumps(counts).encode())
     return counts
 
 
-def _rule_names() -> list[str]:
-    return ["decode", *(name for name, _ in rules.RULES)]
-
-
-def _iter_rows(partition: Partition) -> Iterator[pa.Table]:
-    """The partition's rows, a few thousand at a time: only the row groups that it touches are decoded."""
-    with pq.ParquetFile(partition.path) as source:
-        groups, first, position = [], None, 0
-        for group in range(source.metadata.num_row_groups):
-            rows = source.metadata.row_group(group).num_rows
-            if position < partition.stop and position + rows > partition.start:
-                groups.append(group)
-                first = position if first is None else first
-            position += rows
-        position = first or 0
-        for batch in source.iter_batches(batch_size=READ_ROWS, row_groups=groups, columns=NOTES.names):
-            start, stop = max(partition.start - position, 0), min(partition.stop - position, len(batch))
-            position += len(batch)
-            if start < stop:
-                yield _plain_table(pa.Table.from_batches([batch]).slice(start, stop - start))
-
-
-def _clean_texts(batch: pa.Table, min_words: int, counts: dict[str, Any]) -> tuple[list[str], list[str | None]]:
+def _clean_piece(piece: pa.Table, steps: rules.Steps, tally: rules.Tally) -> tuple[list[str], list[str | None]]:
     texts: list[str] = []
     reasons: list[str | None] = []
-    touched, notes = counts["rules"], counts["notes"]
-    raws = batch["text"].cast(pa.large_binary()).to_pylist()
-    for note_id, raw in zip(batch["note_id"].to_pylist(), raws, strict=True):
-        text, reason = _clean_note(note_id, raw, min_words, touched)
-        key = "notes_out" if reason is None else f"rejected_{reason}"
-        notes[key] = notes.get(key, 0) + 1
+    ids, categories, raws = (piece[name].to_pylist() for name in ("note_id", "category", "text"))
+    for note_id, category, raw in zip(ids, categories, raws, strict=True):
+        text, reason = _clean_note(note_id, category, raw, steps, tally)
         texts.append(text)
         reasons.append(reason)
-    notes["notes_in"] += len(texts)
     return texts, reasons
 
 
-def _clean_note(note_id: str, raw: bytes | None, min_words: int, touched: dict[str, int]) -> tuple[str, str | None]:
-    text, mended = rules.decode(raw)
-    touched["decode"] += mended
-    if not text or text.isspace():
-        return "", "no_text"
+def _clean_note(
+    note_id: str, category: str, raw: bytes | None, steps: rules.Steps, tally: rules.Tally
+) -> tuple[str, str | None]:
+    if category not in CATEGORIES:
+        return "", "unknown_category"
     try:
-        text = rules.apply_rules(text, touched)
+        return rules.clean_note(raw, steps, tally)
     except rules.RuleError as error:
-        if error.rule in rules.PARSERS:
-            return "", f"unreadable_{error.rule}"
         raise RuntimeError(f"note {note_id}: cleaning rule {error.rule} failed ({error.kind})") from None
-    return text, rules.reason_to_leave_out(text, min_words)
 
 
-def _kept_table(batch: pa.Table, texts: list[str], reasons: list[str | None]) -> pa.Table:
+def _kept_table(piece: pa.Table, texts: list[str], reasons: list[str | None], steps: rules.Steps) -> pa.Table:
     kept = [text for text, reason in zip(texts, reasons, strict=True) if reason is None]
-    table = batch.filter(pa.array([reason is None for reason in reasons]))
+    table = piece.drop_columns("text").filter(pa.array([reason is None for reason in reasons]))
     columns = {name: table[name] for name in NOTES.names if name != "text"}
     columns["text"] = pa.array(kept, pa.large_string())
-    columns["words"] = pa.array([rules.count_words(text) for text in kept], pa.int32())
+    columns["words"] = pa.array([rules.count_words(text, steps) for text in kept], pa.int32())
     columns["note_hash"] = pa.array([hash_id(text) for text in kept], pa.string())
-    return pa.table([columns[name] for name in CLEAN_NOTES.names], schema=_plain(CLEAN_NOTES))
+    return pa.table([columns[name] for name in CLEAN_NOTES.names], schema=plain(CLEAN_NOTES))
 
 
-def _left_table(batch: pa.Table, reasons: list[str | None]) -> pa.Table:
-    table = batch.filter(pa.array([reason is not None for reason in reasons]))
-    columns = {name: table[name] for name in ("note_id", "patient_id", "encounter_id", "text")}
+def _left_table(piece: pa.Table, reasons: list[str | None]) -> pa.Table:
+    names = ["note_id", "patient_id", "encounter_id", "text"]
+    table = piece.select(names).filter(pa.array([reason is not None for reason in reasons]))
+    columns = {name: table[name] for name in names}
+    # the bytes as they came, UTF-8 or not: a cast would refuse them
+    texts = [chunk.view(pa.large_string()) for chunk in table["text"].chunks]
+    columns["text"] = pa.chunked_array(texts, pa.large_string())
     columns["reason"] = pa.array([reason for reason in reasons if reason is not None], pa.string())
     return pa.table([columns[name] for name in REJECTS.names], schema=REJECTS)
-
-
-def _plain(schema: pa.Schema) -> pa.Schema:
-    """The schema with plain strings for categories: dictionaries would differ between partitions."""
-    return pa.schema(
-        [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in schema]
-    )
-
-
-def _plain_table(table: pa.Table) -> pa.Table:
-    return table.select(NOTES.names).cast(_plain(NOTES))
 
 
 @contextlib.contextmanager
@@ -211,36 +155,39 @@ def _ipc_writer(path: Path, schema: pa.Schema) -> Iterator[pa.ipc.RecordBatchFil
 # --- all partitions, in the parent ---------------------------------------------------------------------------------
 
 
-def _clean_partitions(cfg: CleanConfig, partitions: list[Partition], stage: runs.Stage) -> dict[str, Any]:
-    scratch = stage.scratch().resolve()
-    totals: dict[str, Any] = {"notes": {}, "rules": {}}
+def _clean_partitions(cfg: CleanConfig, partitions: list[Partition], out: Path, scratch: Path) -> Counts:
+    totals: Counts = {}
     said = time.monotonic()
     with ExitStack() as stack:
-        kept = stack.enter_context(_joined(stage.out / "notes", CLEAN_NOTES, None))
-        left = stack.enter_context(_joined(stage.out / "rejects", REJECTS, SECRET))
+        stack.callback(pa.set_memory_pool, pa.default_memory_pool())
+        pa.set_memory_pool(pa.system_memory_pool())  # what is freed goes back at once
+        kept = stack.enter_context(open_parts(out / "notes", CLEAN_NOTES, None))
+        left = stack.enter_context(open_parts(out / "rejects", REJECTS, SECRET))
         for done, counts in enumerate(_iter_cleaned(cfg, partitions, scratch), start=1):
             stem = scratch / f"{done - 1:08d}"
-            kept.add(_read_ipc(stem.with_suffix(".kept")))
-            left.add(_read_ipc(stem.with_suffix(".left")))
-            for group in totals:
-                for key, value in counts[group].items():
-                    totals[group][key] = totals[group].get(key, 0) + value
+            for parts, suffix in ((kept, ".kept"), (left, ".left")):
+                for table in _iter_ipc(stem.with_suffix(suffix)):
+                    parts.add(table)
+            for group, values in counts.items():
+                total = totals.setdefault(group, {})
+                for key, value in values.items():
+                    total[key] = total.get(key, 0) + value
             if time.monotonic() - said > SAY_EVERY_S:
                 said = time.monotonic()
                 runs.say(f"clean: {totals['notes']['notes_in']:,} notes, partition {done} of {len(partitions)}")
     return totals
 
 
-def _iter_cleaned(cfg: CleanConfig, partitions: list[Partition], scratch: Path) -> Iterator[dict[str, Any]]:
+def _iter_cleaned(cfg: CleanConfig, partitions: list[Partition], scratch: Path) -> Iterator[Counts]:
     """The counts of every partition, in order, as they are done."""
     to_do = [p for p in partitions if not (scratch / f"{p.index:08d}.json").exists()]
     workers = min(cfg.workers or os.cpu_count() or 1, len(to_do))
     if cfg.scheduler is None and workers <= 1:
         for partition in partitions:
-            yield clean_partition(partition, str(scratch), cfg.min_words)
+            yield clean_partition(partition, str(scratch), cfg)
         return
-    settings: dict[str, Any] = {"scratch": str(scratch), "min_words": cfg.min_words, "pure": False}
-    with cluster.open_client(cfg.scheduler, workers, scratch) as client:
+    settings: dict[str, Any] = {"scratch": str(scratch), "cfg": cfg, "pure": False}
+    with cluster.open_client(cfg.scheduler, workers, cfg.worker_memory, scratch) as client:
         futures = [
             client.submit(clean_partition, p, key=f"clean-{p.index}-{os.getpid()}", **settings) for p in partitions
         ]
@@ -249,78 +196,18 @@ def _iter_cleaned(cfg: CleanConfig, partitions: list[Partition], scratch: Path) 
             future.release()
 
 
-# --- joined parts ----------------------------------------------------------------------------------------------------
+def _iter_ipc(path: Path) -> Iterator[pa.Table]:
+    with path.open("rb") as source, pa.ipc.open_file(source) as reader:
+        for index in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(index)])
 
 
-class _Joined:
-    """Tables added in order, written as parts of PART_ROWS rows in row groups of GROUP_ROWS."""
-
-    def __init__(self, folder: Path, schema: pa.Schema, mode: int | None) -> None:
-        self.folder, self.schema, self.mode = folder, schema, mode
-        self.pending: list[pa.Table] = []
-        self.parts = self.groups = 0
-        self.open = ExitStack()
-        self.writer: Any = None
-
-    def add(self, table: pa.Table) -> None:
-        self.pending.append(table)
-        if sum(len(t) for t in self.pending) >= GROUP_ROWS:
-            whole = pa.concat_tables(self.pending)
-            full = len(whole) - len(whole) % GROUP_ROWS
-            for start in range(0, full, GROUP_ROWS):
-                self._write(whole.slice(start, GROUP_ROWS))
-            self.pending = [whole.slice(full)]
-
-    def finish(self) -> None:
-        rest = pa.concat_tables(self.pending) if self.pending else _plain(self.schema).empty_table()
-        if len(rest) or not self.parts:
-            self._write(rest)
-        self.open.close()
-
-    def _write(self, table: pa.Table) -> None:
-        if self.writer is None or self.groups == PART_ROWS // GROUP_ROWS:
-            self.open.close()
-            path = self.folder / f"part-{self.parts:05d}.parquet"
-            self.writer = self.open.enter_context(runs.parquet_writer(path, self.schema, self.mode))
-            self.parts, self.groups = self.parts + 1, 0
-        self.writer.write_table(_encoded(table, self.schema))
-        self.groups += 1
-
-
-@contextlib.contextmanager
-def _joined(folder: Path, schema: pa.Schema, mode: int | None) -> Iterator[_Joined]:
-    joined = _Joined(folder, schema, mode)
-    try:
-        yield joined
-        joined.finish()
-    except BaseException:
-        with contextlib.suppress(OSError, InputError):
-            joined.open.__exit__(*sys.exc_info())
-        raise
-
-
-def _encoded(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Categories as dictionaries in order of first appearance: the same rows, the same bytes."""
-    table = table.combine_chunks()
-    columns = [
-        table[field.name].dictionary_encode() if pa.types.is_dictionary(field.type) else table[field.name]
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def _read_ipc(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
-
-
-def _check_balance(partitions: Iterable[Partition], counts: dict[str, Any], records: Path) -> None:
-    notes = counts["notes"]
+def _check_balance(notes: dict[str, int], where: str) -> None:
     rejected = {key.removeprefix("rejected_"): n for key, n in sorted(notes.items()) if key.startswith("rejected_")}
-    planned = sum(p.stop - p.start for p in partitions)
-    if not planned == notes["notes_in"] == notes["notes_out"] + sum(rejected.values()):
-        raise RuntimeError(f"clean: {planned} notes in, {notes['notes_out']} out and {sum(rejected.values())} rejected")
+    total = notes["notes_in"]
+    if total != notes["notes_out"] + sum(rejected.values()):
+        raise RuntimeError(f"clean: {total} notes in, {notes['notes_out']} out and {sum(rejected.values())} rejected")
     if not notes["notes_out"]:
         shown = ", ".join(f"{reason} {n}" for reason, n in rejected.items())
         what = "the column text is all null or empty" if set(rejected) == {"no_text"} else "no note is left"
-        raise InputError(f"{records / 'notes'}: {what} of {planned} ({shown}); check the source's notes query")
+        raise InputError(f"{where}: {what} of {total} ({shown}); check the source's notes query")

@@ -22,23 +22,33 @@ CONNECT_S = 20.0
 """how long a scheduler may take to answer"""
 CHECK_S = 5.0
 """between two looks at the workers, while a result is waited for"""
-LONELY_S = 60.0
-"""how long a cluster may have no worker"""
+LONELY_S = 180.0
+"""how long a cluster may have no worker: on a busy machine one takes half a minute to start again"""
+
+THRIFTY = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_TRIM_THRESHOLD_": 1 << 16,
+    "OMP_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1,
+}  # fmt: skip
+"""environment of local workers: freed memory goes back at once, where pools would keep a quarter of a worker"""
 
 
 @contextlib.contextmanager
-def open_client(scheduler: str | None, workers: int, scratch: Path) -> Iterator[Any]:
-    """A Dask client of the scheduler named, or of `workers` local processes."""
+def open_client(scheduler: str | None, workers: int, worker_memory: str, scratch: Path) -> Iterator[Any]:
+    """A Dask client of the scheduler named, or of `workers` local processes, each ended over its `worker_memory`."""
     import dask
     from distributed import Client, LocalCluster
 
-    quiet: dict[str, Any] = {f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker", "nanny")}
+    settings: dict[str, Any] = {f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker", "nanny")}
+    settings["distributed.nanny.pre-spawn-environ"] = THRIFTY
+    settings["distributed.worker.profile.enabled"] = False  # a hundred looks a second at every worker's stack
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(quiet))
+        stack.enter_context(dask.config.set(settings))
+        for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # `wait_for` tells of faults, in a line
         if scheduler is None:
             stack.enter_context(hidden_main())
             cluster = stack.enter_context(LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
+                n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=worker_memory,
                 dashboard_address=None, scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 local_directory=str(scratch / "dask"), silence_logs=logging.CRITICAL,
             ))  # fmt: skip
@@ -74,7 +84,7 @@ def wait_for(client: Any, future: Any, what: str) -> Any:
 
     from distributed import KilledWorker
 
-    advice = "out of memory? lower clean.partition_rows or clean.workers"
+    advice = "out of memory? raise clean.worker_memory, or lower clean.workers or clean.max_note_mb"
     seen = time.monotonic()
     try:
         while True:

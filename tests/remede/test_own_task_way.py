@@ -103,15 +103,19 @@ def test_moved_patients_are_those_with_two_hospitals(run: Path) -> None:
             for row in pq.read_table(run / "tasks" / "transfer" / f"{s}.parquet").to_pylist()]  # fmt: skip
     moved = {row["encounter_id"] for row in rows if row["label"] == 1}
     # a plain second reading: the next inpatient visit of the patient begins within a day, in another hospital
-    found = duckdb.sql(
-        f"""
+    found = (
+        duckdb.connect()
+        .sql(
+            f"""
         SELECT encounter_id FROM (
             SELECT *, lead(admit_time) OVER visits AS next_time, lead(facility) OVER visits AS next_facility
             FROM read_parquet('{run}/records/encounters/*.parquet') WHERE encounter_class = 'inpatient'
             WINDOW visits AS (PARTITION BY patient_id ORDER BY admit_time))
         WHERE next_time - discharge_time < INTERVAL 24 HOUR AND next_facility != facility
         """
-    ).fetchall()
+        )
+        .fetchall()
+    )
     assert moved == {e for (e,) in found} & {row["encounter_id"] for row in rows}
     assert len(moved) > 3
 

@@ -317,10 +317,12 @@ def _read_tokens(unit: Unit) -> Iterator[Document]:
     dtype = shards.DTYPES[opened.index["dtype"]]
     source, _, split = unit.part.partition("/")
     rest = np.zeros(0, dtype=dtype)
-    for file in opened.index["sources"][source][split]["files"]:
-        ids = np.memmap(unit.path / file["path"], dtype=dtype, mode="r")
-        for start in range(0, len(ids), 1 << 18):
-            block = np.concatenate([rest, ids[start : start + (1 << 18)]])
+    for facts in opened.index["sources"][source][split]["files"]:
+        if not facts["tokens"]:
+            continue
+        file = shards.ShardFile(unit.path / facts["path"], dtype, int(facts["tokens"]))
+        for start in range(0, file.count, 1 << 18):
+            block = np.concatenate([rest, file.read(start, min(start + (1 << 18), file.count))])
             *documents, rest = np.split(block, np.flatnonzero(block == opened.separator_id) + 1)
             for text in backend.decode_batch([d.tolist() for d in documents], skip_special_tokens=True):
                 yield "decoded", text, False

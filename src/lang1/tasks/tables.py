@@ -230,9 +230,14 @@ def _pretraining(tokens: Path | None) -> tuple[str, str] | None:
 
     documents = tokens / "documents.parquet"
     try:
-        [(first, last)] = duckdb.execute(
-            "SELECT min(signed_time), max(signed_time) FROM read_parquet(?) WHERE source = 'clinical'", [str(documents)]
-        ).fetchall()
+        [(first, last)] = (
+            duckdb.connect(":memory:")
+            .execute(
+                "SELECT min(signed_time), max(signed_time) FROM read_parquet(?) WHERE source = 'clinical'",
+                [str(documents)],
+            )
+            .fetchall()
+        )
     except duckdb.Error:
         raise InputError(f"{documents}: not readable as the documents of `lang1 tokenize`") from None
     return None if first is None else (first.date().isoformat(), last.date().isoformat())

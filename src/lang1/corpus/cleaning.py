@@ -38,6 +38,8 @@ SECRET = 0o600
 SAY_EVERY_S = 10.0
 FREE = ("workers", "worker_memory", "scheduler")
 """settings that change nothing that is written: a run may be resumed with others"""
+REJECTED = frozenset(f"rejected_{reason}" for reason in rules.REASONS)
+"""counters of the manifest that say why notes were left out"""
 Counts = dict[str, dict[str, int]]
 """groups of counters: notes, rules, characters_removed, characters_added, absent"""
 
@@ -64,7 +66,8 @@ def clean(
         counts = _clean_partitions(cfg, partitions, stage.out, scratch)
         _check_balance(counts["notes"], str(records / "notes" if records is not None else notes))
         stage.count(**counts["notes"])
-        stage.record(**{group: counts[group] for group in counts if group != "notes"})
+        changed = {name: n for name, n in counts["rules"].items() if f"rejected_{name}" not in REJECTED}
+        stage.record(**{group: values for group, values in counts.items() if group != "notes"} | {"rules": changed})
         stage.record(run_with={name: getattr(cfg, name) for name in FREE})
 
     config = {name: value for name, value in dump(cfg).items() if name not in FREE}

@@ -69,7 +69,7 @@ def test_when_it_keeps_dropping_what_was_read_stays_for_the_same_command(
     proxied: tuple[Proxy, str], whole: dict[str, str], tmp_path: Path
 ) -> None:
     proxy, url = proxied
-    proxy.cuts += [0, *[300_000] * 60]
+    proxy.cuts += [0, 400_000, *[20_000] * 60]  # the first connection plans, the second reads a little
     cfg, out = ExtractConfig(workers=2, partition_rows=ROWS, tries=2), tmp_path / "out"
     with pytest.raises(Unfinished) as caught:
         extract(cfg, source=url, out=out, seed=1)

@@ -54,7 +54,7 @@ class ExtractConfig:
     """text file, one patient_id a line (opt-outs, staff, legal holds): left out here and counted"""
     workers: int = 4
     """connections to a PostgreSQL server that read at once; the output's bytes do not depend on it"""
-    partition_rows: int = 200_000
+    partition_rows: int = 50_000
     """rows a partition read from a database, about: what a dropped connection costs; the bytes do not depend on it"""
     since: datetime | None = None
     """local time; null extracts everything. A time: what is new, corrected or late is merged into the records that

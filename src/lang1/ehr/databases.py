@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,7 @@ from lang1.ehr.queries import Query, column_problems, relation_name
 from lang1.ehr.rules import literal, quoted
 from lang1.ehr.schema import FEATURES
 from lang1.ehr.since import choose, scan_statement
+from lang1.ehr.writing import ROW_BYTES
 from lang1.errors import InputError, Unfinished
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ PLAN = "plan.json"
 LONGEST_WAIT_S = 30.0
 FIRST_WAIT_S = 1.0
 SAY_EVERY_S = 10.0
+PIECE_BYTES = 2**26
+"""raw rows that are sorted at once, about"""
 
 
 class Fault(Exception):
@@ -62,6 +66,8 @@ class TablePlan:
 
     select: str
     wheres: list[str]
+    ordered: bool = False
+    """partitions come in the order of the ids' text, a null id last: each can be sorted alone"""
 
     def sql(self, n: int) -> str:
         """The statement of partition `n`."""
@@ -161,6 +167,10 @@ def fetch(
     for table in (plan.tables.keys() - done) | {"encounters"}:  # the exclusion list asks for the encounters again
         files = [_file(folder, table, n) for n in range(len(plan.tables[table].wheres))]
         source.types[table] = _view(source.con, queries[table], files)
+        if plan.tables[table].ordered and base is None:
+            source.pieces[table] = [
+                (partial(_view, source.con, queries[table], piece), size) for piece, size in _pieces(files, PIECE_BYTES)
+            ]
 
 
 def try_queries(
@@ -238,6 +248,24 @@ def _keep(plan: Plan, folder: Path) -> None:
 
 def _file(folder: Path, table: str, n: int) -> Path:
     return folder / table / f"{n:05d}.parquet"
+
+
+def _pieces(files: list[Path], most: int) -> Iterator[tuple[list[Path], int]]:
+    """Neighbouring raw files, put together to about so many bytes, and their bytes."""
+    import pyarrow.parquet as pq
+
+    piece: list[Path] = []
+    so_far = 0
+    for file in files:
+        about = pq.read_metadata(file)
+        texts = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        size = texts + about.num_rows * ROW_BYTES
+        if piece and so_far + size > most:
+            yield piece, so_far
+            piece, so_far = [], 0
+        piece.append(file)
+        so_far += size
+    yield piece, so_far
 
 
 def _view(con: duckdb.DuckDBPyConnection, query: Query, files: list[Path]) -> dict[str, str]:

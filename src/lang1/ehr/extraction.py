@@ -4,8 +4,9 @@
                                                                      \\-> records/rejects/<table>.parquet
 
 Sorted by id, cut into parts and row groups of fixed size: the same rows give the same bytes whatever the threads.
-The price is one sort a table, of ranges of its ids where it is large (writing.py); the gain is that a duplicate id
-is the neighbour of its first row and that later stages read ids in order. No table is ever whole in memory.
+The price is a sort, of a range of ids at a time where a table is large (pgranges.py, writing.py); the gain is that a
+duplicate id is the neighbour of its first row and that later stages read ids in order. No table is ever whole in
+memory.
 Rows in = kept + rejected + excluded, counted by a query of its own and compared.
 
 A table that is written is noted with its tally in the stage's scratch folder: after a kill, or a disk that was full,
@@ -17,7 +18,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from lang1.ehr.databases import forget
 from lang1.ehr.files import exact
 from lang1.ehr.mimic import notes_apart
 from lang1.ehr.queries import Query, query_error, read_queries, relation_name
-from lang1.ehr.rules import IDS, checked, quoted
+from lang1.ehr.rules import IDS, Checked, checked, quoted
 from lang1.ehr.schema import FEATURES, TABLES
 from lang1.ehr.since import add_records
 from lang1.ehr.sources import Source, identity, open_source, resolve
@@ -220,18 +221,39 @@ def _prepare(con: duckdb.DuckDBPyConnection, excluded: list[str]) -> None:
 
 
 def _extract_table(source: Source, table: str, name: str, stage: runs.Stage) -> Tally:
-    view, key = relation_name(table), IDS[table]
-    distinct = f"count(DISTINCT CAST({quoted(key)} AS VARCHAR))" if key else "0"
-    text = "coalesce(sum(strlen(CAST(text AS VARCHAR))), 0)" if "text" in source.types[table] else "0"
-    [(rows_in, ids, size)] = source.con.execute(f"SELECT count(*), {distinct}, {text} FROM {view}").fetchall()
-    plan = checked(table, source.types[table], name, ordered_by_all=ids != rows_in)
-    tally = write_checked(source.con, plan, stage.out, stage.scratch(), size + rows_in * ROW_BYTES)
+    rows_in = 0
+
+    def pieces() -> Iterator[tuple[Checked, int]]:
+        nonlocal rows_in
+        for make_view, size in source.pieces.get(table, [(lambda: None, None)]):
+            make_view()
+            rows, ids = _counted(source, table)
+            rows_in += rows
+            plan = checked(table, source.types[table], name, ordered_by_all=ids != rows)
+            yield plan, _bytes(source, table) if size is None else size
+
+    tally = write_checked(source.con, pieces(), stage.out, stage.scratch())
     if rows_in != tally.kept + tally.excluded + sum(tally.rejected.values()):
         raise RuntimeError(
             f"{table}: {rows_in} rows in, {tally.kept} kept, {tally.excluded} excluded, "
             f"{sum(tally.rejected.values())} rejected: they do not add up"
         )
     return tally
+
+
+def _counted(source: Source, table: str) -> tuple[int, int]:
+    """Rows of a table's view, and its distinct ids."""
+    key = IDS[table]
+    distinct = f"count(DISTINCT CAST({quoted(key)} AS VARCHAR))" if key else "0"
+    [(rows, ids)] = source.con.execute(f"SELECT count(*), {distinct} FROM {relation_name(table)}").fetchall()
+    return rows, ids
+
+
+def _bytes(source: Source, table: str) -> int:
+    """Of a table's view, about."""
+    text = " + coalesce(sum(strlen(CAST(text AS VARCHAR))), 0)" if "text" in source.types[table] else ""
+    [(size,)] = source.con.execute(f"SELECT count(*) * {ROW_BYTES}{text} FROM {relation_name(table)}").fetchall()
+    return int(size)
 
 
 def _count(stage: runs.Stage, table: str, tally: Tally) -> None:

@@ -8,7 +8,6 @@ Credentials are libpq's: the URL, the environment, ~/.pgpass or a service file.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from lang1.config.addresses import with_password
 from lang1.ehr.databases import Fault, Plan, TablePlan
 from lang1.ehr.omop import facts_of, substitutes
 from lang1.ehr.pgcatalog import Catalog, denied, read_catalog
+from lang1.ehr.pgranges import ORDERED, WIDEST, spread, text_ranges, value_ranges
 from lang1.ehr.pgreader import BEGIN, AdbcReader, PsycopgReader, fault_of
 from lang1.ehr.queries import Query, Uses, column_problems, names_problem, parse
 from lang1.ehr.rules import IDS, literal, quoted
@@ -195,8 +195,7 @@ class Postgres:
         columns = ", ".join(_read_as(name, oid, query.table) for name, oid in described)
         key = IDS[query.table] or "patient_id"
         select = f"{before}SELECT {columns} FROM {rows_of}"
-        cuts = self._cuts(query, before, rows_of, key, dict(described)[key], select, rows)
-        return TablePlan(select, cuts)
+        return self._cut(query, before, rows_of, key, dict(described)[key], select, rows)
 
     def _described(self, query: Query, sql: str, catalog: Catalog) -> list[tuple[str, int]]:
         import psycopg
@@ -207,12 +206,12 @@ class Postgres:
             raise InputError(f"{query.name}: {_explained(error, sql, query, catalog)}") from None
         return [(column.name, column.type_code) for column in found]
 
-    def _cuts(self, query: Query, before: str, rows_of: str, key: str, oid: int, select: str, rows: int) -> list[str]:
+    def _cut(self, query: Query, before: str, rows_of: str, key: str, oid: int, select: str, rows: int) -> TablePlan:
         """Conditions that share out the rows: ranges of the id with about as many rows each, and a null id apart."""
         estimate, cost = self._estimate(query, select)
         n = min(math.ceil(estimate / rows), MOST_PARTITIONS)
         if n < 2:
-            return [""]
+            return TablePlan(select, [""])
         column = f"q.{quoted(key)}"
         share = min(1.0, n * SAMPLED_A_CUT / estimate)
         [[kind]] = self._rows(query, f"SELECT format_type({oid}, NULL)")
@@ -221,19 +220,23 @@ class Postgres:
             f"{before}SELECT CAST(s.k AS text) FROM (SELECT {column} AS k FROM {rows_of} "
             f"WHERE {column} IS NOT NULL AND random() < {share!r}) AS s ORDER BY s.k",
         )
-        every = max(1, len(sample) // n)
-        cuts = list(dict.fromkeys(str(row[0]) for row in sample[every::every]))[: n - 1]
-        wheres = _ranges(column, kind, cuts)
-        if len(wheres) > 2:
-            _, of_one = self._estimate(query, f"{select}\nWHERE {wheres[len(wheres) // 2]}")
+        cuts = spread([row[0] for row in sample], n)
+        if len(cuts) > 1:
+            # of a plain range: what the planner thinks of several at once is far from what they cost
+            [_, plain, *_] = value_ranges(column, kind, cuts[len(cuts) // 2 - 1 :][:2])
+            _, of_one = self._estimate(query, f"{select}\nWHERE {plain}")
             few = max(2, int(MOST_EXTRA_WORK * cost / max(of_one, 1e-9)))
-            if few < len(wheres) - 1:
+            if few < len(cuts) + 1:
                 runs.say(
                     f"extract: {query.table}: no index leads from {key} to its rows: {few} partitions, "
                     f"not {len(cuts) + 1}"
                 )
-                wheres = _ranges(column, kind, cuts[:: math.ceil(len(cuts) / (few - 1))])
-        return wheres
+                n = few
+        if kind in WIDEST:
+            wheres = text_ranges(column, kind, spread(sorted(row[0] for row in sample), n))
+        else:
+            wheres = value_ranges(column, kind, spread([row[0] for row in sample], n))
+        return TablePlan(select, wheres, ordered=kind in ORDERED)
 
     def _estimate(self, query: Query, sql: str) -> tuple[float, float]:
         """Rows and cost as the server's planner sees them."""
@@ -368,14 +371,6 @@ def _read_as(name: str, oid: int, table: str) -> str:
     number = oid == NUMERIC and table in FEATURES and name != "encounter_id"
     kind = "double precision" if number else "text"
     return f"CAST({column} AS {kind}) AS {quoted(name)}"
-
-
-def _ranges(column: str, kind: str, cuts: list[str]) -> list[str]:
-    values = [f"CAST({literal(cut)} AS {kind})" for cut in cuts]
-    wheres = [f"{column} < {values[0]}"] if values else [f"{column} IS NOT NULL"]
-    wheres += [f"{column} >= {a} AND {column} < {b}" for a, b in itertools.pairwise(values)]
-    wheres += [f"{column} >= {values[-1]}"] if values else []
-    return [*wheres, f"{column} IS NULL"]
 
 
 def _explained(error: psycopg.Error, sql: str, query: Query, catalog: Catalog) -> str:

@@ -81,10 +81,9 @@ def checked(table: str, types: dict[str, str], where: str, ordered_by_all: bool)
     names = [f.name for f in schema]
     own = [column for column in (OWN_RULE, OWN_FLAG) if table in TABLES and column in types]
     typed = ",\n    ".join(
-        f"{_typed(f)} AS {quoted(f.name)}, CAST(i.{quoted(f.name)} AS VARCHAR) AS {quoted('raw ' + f.name)}"
-        for f in schema
+        f"{_typed(f)} AS {quoted(f.name)}, i.{quoted(f.name)} AS {quoted('raw ' + f.name)}" for f in schema
     ) + "".join(f",\n    nullif(CAST(i.{column} AS VARCHAR), '') AS {column}" for column in own)
-    raw = ", ".join(f"{quoted(name)} := t.{quoted('raw ' + name)}" for name in names)
+    raw = ", ".join(f"{quoted(name)} := CAST(t.{quoted('raw ' + name)} AS VARCHAR)" for name in names)
     cases = [f"WHEN {test} THEN {literal(rule)}" for rule, test in _rules(table, schema)]
     if OWN_RULE in own:
         # after the exclusion, before all others: the source's own word says most about why

@@ -56,6 +56,8 @@ class Source:
     """rejects/<name>.parquet -> SELECT of what the opener set aside before any query: rule, patient_id, ..."""
     files: dict[str, Path] = field(default_factory=dict)
     """the file behind a table, by its name in lower case; those that the SQL reads are checked to be whole"""
+    pieces: dict[str, list[tuple[Callable[[], object], int]]] = field(default_factory=dict)
+    """of a table in pieces, in the order of its ids: what makes its view that of the next piece, and the bytes"""
     notes: Path | None = None
     """folder of the notes, where mimic4 has them"""
 

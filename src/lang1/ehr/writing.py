@@ -1,15 +1,16 @@
 """Sorted, checked rows to Parquet parts and to a file of rejects.
 
 Row groups and parts are cut here, after so many rows or bytes of text, whichever comes first: how DuckDB batches its
-rows does not show in the files. A row group is compressed in a thread while DuckDB sorts the next: memory holds two.
+rows does not show in the files. Row groups are compressed in a thread while DuckDB sorts the next rows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,6 @@ from lang1.ehr.rules import EXCLUDED, RAW, RULE, Checked, literal, quoted
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow.parquet as pq
 
 REJECTS = "rejects"
 BATCH_ROWS = 2_048
@@ -37,6 +37,8 @@ DEFAULT_GROUP_ROWS = 100_000
 GROUP_BYTES = 64 * 2**20
 """bytes of note text a row group, about: the row that passes it is its last"""
 GROUPS_A_PART = 10
+WAITING_BYTES = GROUP_BYTES
+"""row groups that wait to be compressed hold so much, about, while DuckDB sorts the next rows"""
 SORT_BYTES = 2**28
 """a table beyond it is cut into ranges of its ids first, and each is sorted alone: DuckDB's sort of long texts does not
 go to disk but ends with an error soon after they fill its memory (860 MB of notes under a limit of 800 MB)"""
@@ -65,11 +67,12 @@ class Parts:
         self._folder, self.schema, self._table, self._single = folder, schema, table, single
         self._group_rows = GROUP_ROWS.get(table, DEFAULT_GROUP_ROWS)
         self._buffer: list[pa.Table] = []
-        self._rows = self._groups = self._parts = 0
-        self._open: pq.ParquetWriter | None = None
-        self._stack = contextlib.ExitStack()
+        self._rows = 0
+        self._any = False
         self._thread = ThreadPoolExecutor(1)
-        self._writing: Future[None] | None = None
+        self._writing: deque[tuple[Future[None], int]] = deque()
+        self._files = self._write_files()
+        next(self._files)
 
     def __enter__(self) -> Parts:
         return self
@@ -79,13 +82,13 @@ class Parts:
     ) -> None:
         try:
             if error is None:
-                if self._rows or not (self._parts or self._single):
+                if self._rows or not (self._any or self._single):
                     self._write_group(self._rows)
-                self._wait()
-                self._stack.close()
+                self._send(None, 0)
+                self._wait(0)
         finally:
-            self._thread.shutdown()
-            self._stack.__exit__(kind, error, trace)
+            self._thread.shutdown(cancel_futures=True)
+            self._files.close()
 
     def add(self, rows: pa.Table) -> None:
         """Rows with the schema's columns, in order; types are made the schema's when a group is written."""
@@ -110,28 +113,35 @@ class Parts:
         waiting = pa.concat_tables(self._buffer) if self._buffer else self.schema.empty_table()
         self._buffer = [waiting.slice(rows)]
         self._rows -= rows
-        self._wait()
-        if self._open is None:
-            name = f"{self._table}.parquet" if self._single else f"part-{self._parts:05d}.parquet"
-            self._open = self._stack.enter_context(
-                runs.parquet_writer(self._folder / name, self.schema, 0o600 if self._single else None)
-            )
-            self._parts += 1
-        self._writing = self._thread.submit(self._write, self._open, waiting.slice(0, rows))
-        self._groups += 1
-        if not self._single and self._groups % GROUPS_A_PART == 0:
-            self._wait()
-            self._stack.close()
-            self._open = None
+        self._any = True
+        self._send(waiting.slice(0, rows), waiting.slice(0, rows).nbytes)
+        self._wait(WAITING_BYTES)
 
-    def _write(self, writer: pq.ParquetWriter, rows: pa.Table) -> None:
-        writer.write_table(_typed(rows, self.schema), row_group_size=max(rows.num_rows, 1))
+    def _send(self, group: pa.Table | None, size: int) -> None:
+        def send() -> None:
+            with contextlib.suppress(StopIteration):
+                self._files.send(group)
 
-    def _wait(self) -> None:
-        """Until the row group under way is written; its fault is raised here."""
-        if self._writing is not None:
-            self._writing.result()
-            self._writing = None
+        self._writing.append((self._thread.submit(send), size))
+
+    def _wait(self, most: int) -> None:
+        """Until no more than `most` bytes wait to be written, or one row group; the fault of one is raised here."""
+        while self._writing and (most == 0 or (len(self._writing) > 1 and sum(n for _, n in self._writing) > most)):
+            self._writing.popleft()[0].result()
+
+    def _write_files(self) -> Generator[None, pa.Table | None, None]:
+        """Row groups that are sent in, as files; None ends the last one. In the thread; closed early, it undoes it."""
+        group = yield
+        for number in itertools.count():
+            if group is None:
+                return
+            name = f"{self._table}.parquet" if self._single else f"part-{number:05d}.parquet"
+            with runs.parquet_writer(self._folder / name, self.schema, 0o600 if self._single else None) as writer:
+                for _ in itertools.count() if self._single else range(GROUPS_A_PART):
+                    writer.write_table(_typed(group, self.schema), row_group_size=max(group.num_rows, 1))
+                    group = yield
+                    if group is None:
+                        break
 
 
 def _typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -145,40 +155,52 @@ def _typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def write_checked(con: duckdb.DuckDBPyConnection, plan: Checked, out: Path, scratch: Path, size: int) -> Tally:
+def write_checked(
+    con: duckdb.DuckDBPyConnection, pieces: Iterator[tuple[Checked, int]], out: Path, scratch: Path
+) -> Tally:
     """Stream the checked rows of one table: kept ones to <table>/, those that break a rule to rejects/.
 
-    `size`: bytes of the table, about; a large one goes to disk through `scratch` first, and gives the same bytes.
+    `pieces`: at least one, in the order of the ids: how to read it, and its bytes, about; a piece is asked for when
+    the one before is written. A large one goes to disk through `scratch` first, and gives the same bytes.
     """
     tally = Tally()
     last_id: str | None = None
+    plan, size = next(pieces)
     with (
         Parts(out / plan.table, plan.schema, plan.table) as kept,
         Parts(out / REJECTS, _rejects_schema(plan.schema), plan.table, single=True) as rejects,
     ):
-        for batch in _sorted(con, plan, scratch, size):
-            rows = pa.Table.from_batches([batch])
-            good = rows
-            if rows[RULE].null_count < rows.num_rows:  # else no copy of the texts
-                good = rows.filter(pc.is_null(rows[RULE]))
-                bad = rows.filter(pc.fill_null(pc.not_equal(rows[RULE], EXCLUDED), False))
-                tally.excluded += rows.num_rows - good.num_rows - bad.num_rows
-                if bad.num_rows:
-                    _reject(rejects, tally, bad[RULE], bad[RAW].combine_chunks().flatten())
-            if plan.id_column and good.num_rows:
-                repeated, last_id = _repeated(good[plan.id_column].combine_chunks(), last_id)
-                if pc.any(repeated).as_py():
-                    again = good.filter(repeated)
-                    rule = pa.array([f"duplicate {plan.id_column}"] * again.num_rows)
-                    _reject(rejects, tally, rule, again.select(plan.schema.names).columns)
-                    good = good.filter(pc.invert(repeated))
-            if OWN_FLAG in good.column_names:
-                _add_counts(tally.flagged, good[OWN_FLAG].drop_null())
-            tally.kept += good.num_rows
-            if "text" in plan.schema.names:
-                tally.with_text += good.num_rows - good["text"].null_count
-            kept.add(good.select(plan.schema.names))
+        for plan, size in itertools.chain([(plan, size)], pieces):  # noqa: B020 - the first one, then the others
+            for batch in _sorted(con, plan, scratch, size):
+                last_id = _divide(pa.Table.from_batches([batch]), plan, kept, rejects, tally, last_id)
     return tally
+
+
+def _divide(
+    rows: pa.Table, plan: Checked, kept: Parts, rejects: Parts, tally: Tally, last_id: str | None
+) -> str | None:
+    """Give each row its place; returns the last id seen."""
+    good = rows
+    if rows[RULE].null_count < rows.num_rows:  # else no copy of the texts
+        good = rows.filter(pc.is_null(rows[RULE]))
+        bad = rows.filter(pc.fill_null(pc.not_equal(rows[RULE], EXCLUDED), False))
+        tally.excluded += rows.num_rows - good.num_rows - bad.num_rows
+        if bad.num_rows:
+            _reject(rejects, tally, bad[RULE], bad[RAW].combine_chunks().flatten())
+    if plan.id_column and good.num_rows:
+        repeated, last_id = _repeated(good[plan.id_column].combine_chunks(), last_id)
+        if pc.any(repeated).as_py():
+            again = good.filter(repeated)
+            rule = pa.array([f"duplicate {plan.id_column}"] * again.num_rows)
+            _reject(rejects, tally, rule, again.select(plan.schema.names).columns)
+            good = good.filter(pc.invert(repeated))
+    if OWN_FLAG in good.column_names:
+        _add_counts(tally.flagged, good[OWN_FLAG].drop_null())
+    tally.kept += good.num_rows
+    if "text" in plan.schema.names:
+        tally.with_text += good.num_rows - good["text"].null_count
+    kept.add(good.select(plan.schema.names))
+    return last_id
 
 
 def write_aside(con: duckdb.DuckDBPyConnection, name: str, sql: str, out: Path) -> None:

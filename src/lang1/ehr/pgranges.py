@@ -1,0 +1,71 @@
+"""Conditions that cut a query on PostgreSQL into ranges of its id, each of which an index on the id can serve.
+
+Records are sorted by id as text, and there 10 comes before 9. Ranges of whole numbers follow that order too: between
+two cuts lie, for each count of digits, the numbers whose text lies between them. Rows that are read so are sorted a
+partition at a time (extraction.py), and never as a whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from lang1.ehr.rules import literal
+
+WIDEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
+"""whole numbers of PostgreSQL, and the largest of each"""
+ORDERED = {*WIDEST, "uuid"}
+"""types whose partitions come in the order of the ids' text; text itself has the order of its collation"""
+
+
+def spread(ids: Sequence[str], n: int) -> list[str]:
+    """Cuts that share out a sorted sample of ids among `n` ranges; fewer where the ids are few."""
+    every = max(1, len(ids) // n)
+    return list(dict.fromkeys(ids[every::every]))[: n - 1]
+
+
+def value_ranges(column: str, kind: str, cuts: Sequence[str]) -> list[str]:
+    """Ranges in the order of the column's own type; the last condition is that of a null id."""
+    values = [f"CAST({literal(cut)} AS {kind})" for cut in cuts]
+    wheres = [f"{column} < {values[0]}"] if values else [f"{column} IS NOT NULL"]
+    wheres += [f"{column} >= {a} AND {column} < {b}" for a, b in itertools.pairwise(values)]
+    wheres += [f"{column} >= {values[-1]}"] if values else []
+    return [*wheres, f"{column} IS NULL"]
+
+
+def text_ranges(column: str, kind: str, cuts: Sequence[str]) -> list[str]:
+    """Ranges of whole numbers in the order of their text; those below zero come first, a null id last.
+
+    `cuts`: numbers as text, in the order of text. A cut below zero is left out: those numbers are one partition.
+    """
+    most = WIDEST[kind]
+    cuts = [cut for cut in cuts if not cut.startswith("-")]
+    wheres = [f"{column} < 0"]
+    for low, high in itertools.pairwise([None, *cuts, None]):
+        spans = []
+        for digits in range(1, len(str(most)) + 1):
+            least, last = (0 if digits == 1 else 10 ** (digits - 1)), min(10**digits - 1, most)
+            start = least if low is None else max(least, _first(low, digits))
+            end = last if high is None else min(last, _first(high, digits) - 1)
+            if start <= end:
+                spans.append((start, end))
+        wheres.append(" OR ".join(f"{column} BETWEEN {start} AND {end}" for start, end in _joined(spans)) or "false")
+    return [*wheres, f"{column} IS NULL"]
+
+
+def _first(cut: str, digits: int) -> int:
+    """The least number of so many digits whose text is not before `cut`."""
+    if digits < len(cut):
+        return int(cut[:digits]) + 1  # a text that only begins the cut comes before it
+    return int(cut) * 10 ** (digits - len(cut))
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Neighbours as one: all of 5 to 9 and of 10 to 19, say."""
+    joined: list[tuple[int, int]] = []
+    for start, end in spans:
+        if joined and joined[-1][1] + 1 == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined

@@ -91,18 +91,23 @@ class AdbcReader:
     ) -> None:
         """`other` opens the connection that reads what adbc cannot; `declined` holds the statements that it has
         already given up. Raises adbc's errors."""
-        from adbc_driver_postgresql import dbapi
+        # without their dbapi module, which imports pyarrow.dataset, pandas and polars: a third of a second
+        import adbc_driver_manager
+        import adbc_driver_postgresql
 
         self.snapshot = snapshot
         self.kinds: dict[str, list[str]] = {}
         self._other, self._declined = other, declined
         self._second: PsycopgReader | None = None
-        self._cursor: Any = None
-        self._connection = dbapi.connect(conninfo, autocommit=True)
+        self._statement: Any = None
+        self._connection: Any = None
+        self._database = adbc_driver_postgresql.connect(conninfo)
         try:
-            with self._connection.cursor() as cursor:
-                for statement in session:
-                    cursor.execute(statement)
+            self._connection = adbc_driver_manager.AdbcConnection(self._database)
+            for sql in session:
+                with adbc_driver_manager.AdbcStatement(self._connection) as statement:
+                    statement.set_sql_query(sql)
+                    statement.execute_update()
         except BaseException:
             self.close()
             raise
@@ -114,11 +119,12 @@ class AdbcReader:
 
         if sql in self._declined:
             return self._through_psycopg(sql)
-        self._close_cursor()
-        self._cursor = self._connection.cursor()
+        self._end_statement()
         try:
-            self._cursor.execute(sql)
-            reader = self._cursor.fetch_record_batch()
+            self._statement = adbc_driver_manager.AdbcStatement(self._connection)
+            self._statement.set_sql_query(sql)
+            stream, _ = self._statement.execute_query()
+            reader = pa.RecordBatchReader.from_stream(stream)
         except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
             fault = fault_of(error)
             if fault.lost:
@@ -156,13 +162,13 @@ class AdbcReader:
                 fault = Fault("adbc stopped within the rows; psycopg reads them again", lost=True)
             raise fault from None
 
-    def _close_cursor(self) -> None:
+    def _end_statement(self) -> None:
         import adbc_driver_manager
 
-        if self._cursor is not None:
+        if self._statement is not None:
             with contextlib.suppress(adbc_driver_manager.Error, OSError):
-                self._cursor.close()
-            self._cursor = None
+                self._statement.close()
+            self._statement = None
 
     def close(self) -> None:
         """Never raises."""
@@ -170,9 +176,11 @@ class AdbcReader:
 
         if self._second is not None:
             self._second.close()
-        self._close_cursor()
-        with contextlib.suppress(adbc_driver_manager.Error, OSError):
-            self._connection.close()
+        self._end_statement()
+        for opened in (self._connection, self._database):
+            if opened is not None:
+                with contextlib.suppress(adbc_driver_manager.Error, OSError):
+                    opened.close()
 
 
 def _finite(batch: pa.RecordBatch) -> pa.RecordBatch:

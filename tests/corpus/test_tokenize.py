@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +285,50 @@ def test_a_class_needs_records_that_have_it(corpus: Path, tmp_path: Path) -> Non
     records = write_encounters(tmp_path / "visits", {"e1": "inpatient", "e2": "emergency"})
     with pytest.raises(InputError, match=r"no encounter of tokenize.encounter_classes \(hospice\); emergency 1, inp"):
         tokenize(cfg, corpus=corpus, records=records, out=tmp_path / "c", seed=3)
+
+
+def test_notes_of_stays_that_end_after_the_corpus_are_left_out(tmp_path: Path) -> None:
+    made = rows()
+    timed = [r for r in made if r["signed_time"] and r["signed_time"] < END]
+    chosen, midnight = timed[:5], END
+    hour = timedelta(hours=1)
+    # ended in time; still open; joined to it by a transfer; too long before it; open at midnight itself, of another
+    stays = {
+        "ended": ("a", midnight - 90 * hour, midnight - hour),
+        "open": ("b", midnight - 30 * hour, midnight + 50 * hour),
+        "transferred": ("b", midnight - 90 * hour, midnight - 50 * hour),
+        "earlier": ("b", midnight - 200 * hour, midnight - 115 * hour),
+        "at midnight": ("c", midnight - 5 * hour, midnight),
+        "after": ("a", midnight + 40 * hour, midnight + 60 * hour),
+    }
+    for row, encounter in zip(chosen, stays, strict=False):
+        row["encounter_id"] = encounter
+    corpus = write_corpus(tmp_path / "named", made)
+    records = tmp_path / "visits"
+    (records / "encounters").mkdir(parents=True)
+    pq.write_table(
+        pa.Table.from_pylist(
+            [
+                {
+                    "encounter_id": e,
+                    "patient_id": p,
+                    "encounter_class": "inpatient",
+                    "admit_time": a,
+                    "discharge_time": d,
+                }
+                for e, (p, a, d) in stays.items()
+            ],
+            schema=ENCOUNTERS,
+        ),
+        records / "encounters" / "part-00000.parquet",
+    )
+    cfg = replace(CFG, leave_out_open_stays=True)
+    counts = tokenize(cfg, corpus=corpus, records=records, out=tmp_path / "t", seed=3)["counts"]
+    gone = {r["text"] for r in chosen if r["encounter_id"] in {"open", "transferred", "at midnight"}}
+    assert sorted(all_of(documents_of(tmp_path / "t"))) == sorted(r["text"] for r in timed if r["text"] not in gone)
+    assert counts["left_out_open_stay"] == len(gone) == 3
+    with pytest.raises(InputError, match="the records know when a stay ended; give --records"):
+        tokenize(cfg, corpus=corpus, out=tmp_path / "u", seed=3)
 
 
 def test_the_table_counts_what_the_version_holds_beside_the_papers_numbers(corpus: Path, tmp_path: Path) -> None:

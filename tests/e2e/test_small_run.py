@@ -7,12 +7,17 @@ import os
 import re
 import subprocess
 import sys
-from collections import defaultdict
-from datetime import datetime
+from collections import Counter, defaultdict
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from running import ALONE, RECIPE, Run, lang1
+
+from lang1.config import TasksConfig, TokenizeConfig, Window, WindowsConfig
+from lang1.corpus import tokenize
+from lang1.tasks import build_tasks
 
 STAGES = (
     *("warehouse", "records", "corpus", "tokens", "checkpoints"),
@@ -175,3 +180,34 @@ def test_other_settings_are_refused_before_anything_is_done(small: Run) -> None:
     assert "made with other settings or inputs (steps: 12 -> 13)" in done.stderr
     assert "Traceback" not in done.stderr
     assert os.access(small.folder / "checkpoints" / "manifest.json", os.R_OK)
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_index_notes_of_the_last_window_stand_in_the_corpus_only_where_open_stays_do(
+    small: Run, tmp_path: Path, left_out: bool
+) -> None:
+    import pyarrow.parquet as pq
+
+    records, corpus = small.folder / "records", small.folder / "corpus"
+    encounters = pq.read_table(records / "encounters").to_pylist()
+    nights: Counter[date] = Counter()
+    for stay in encounters:
+        if stay["encounter_class"] == "inpatient" and stay["discharge_time"] is not None:
+            first, last = stay["admit_time"].date(), stay["discharge_time"].date()
+            nights.update(first + timedelta(days=n) for n in range(1, (last - first).days + 1))
+    [(end, patients)] = nights.most_common(1)
+    assert patients > 1, "nobody was in the hospital that night"
+    cfg = TokenizeConfig(vocab_size=300, end=end, leave_out_open_stays=left_out)
+    tokenize(cfg, corpus=corpus, records=records, out=tmp_path / "tokens", seed=7)
+    year = timedelta(days=365)
+    windows = WindowsConfig(Window(date(2000, 1, 1), end - year), Window(end - year, end), Window(end, end + year))
+    tasks = TasksConfig(windows=windows, denial_windows=windows)
+    build_tasks(tasks, records=records, corpus=corpus, out=tmp_path / "tasks", seed=7)
+    documents = set(pq.read_table(tmp_path / "tokens" / "documents.parquet")["note_hash"].to_pylist())
+    rows = [
+        note
+        for task in TASKS
+        for note in pq.read_table(tmp_path / "tasks" / task / "temporal_2.parquet")["note_hash"].to_pylist()
+    ]
+    assert len(rows) > 50
+    assert (sum(note in documents for note in rows) == 0) == left_out

@@ -210,7 +210,7 @@ def tokenize(
     out: Annotated[Path | None, folder("out", "Folder to write.")] = None,
     arguments: Arguments = None,
     records: Annotated[
-        Path | None, folder("records", "Canonical records: they know the class of an encounter.")
+        Path | None, folder("records", "Canonical records: they know an encounter's class and end.")
     ] = None,
     verify: Annotated[
         Path | None, folder("verify", "Check every byte of a tokens folder instead, and say what was checked.")

@@ -282,6 +282,11 @@ class TokenizeConfig:
     """author roles kept; null keeps all"""
     encounter_classes: tuple[str, ...] | None = None
     """classes of encounter kept (inpatient, emergency, outpatient), looked up in the records; null keeps every note"""
+    leave_out_open_stays: bool = False
+    """true: notes of a stay that ended at `end` or later stay out, though signed before: the windows of the tasks go by
+    discharge, and would read such an H&P again; the records know when a stay ended"""
+    transfer_hours: float = 24.0
+    """encounters of a patient with a smaller gap are one stay of leave_out_open_stays; as tasks.transfer_hours"""
     drop_duplicates: Literal["none", "exact", "near"] = "none"
     """which duplicates stay out: `exact` copies, or these and `near` ones; the paper's corpus keeps all"""
     duplicates: str | None = None
@@ -313,6 +318,7 @@ class TokenizeConfig:
             (0 < self.validation_fraction < 0.5, "validation_fraction", "between 0 and 0.5"),
             (self.train_documents >= 1, "train_documents", "at least 1"),
             (self.shard_tokens >= 1, "shard_tokens", "at least 1"),
+            (self.transfer_hours >= 0, "transfer_hours", "0 or more"),
             (self.start is None or self.start < self.end, "start", "before end"),
             (self.workers >= 0, "workers", "0 or more"),
             (bool(self.version.strip()) and self.version.isprintable(), "version", "a name"),

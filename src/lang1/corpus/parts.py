@@ -1,4 +1,4 @@
-"""Tables joined in order into parts: the bytes written depend on the rows, not on how they came."""
+"""Part files of a table, read some rows at a time; and joined in order: the bytes do not depend on how rows came."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ GROUP_BYTES = 8_000_000
 """bytes of text at which a row group ends, however few its rows"""
 PART_GROUPS = 10
 """row groups a part file"""
+
+
+def iter_rows(path: Path, names: list[str], rows: int, group: int | None = None) -> Iterator[pa.Table]:
+    """Columns of a file, or of one row group, `rows` rows at a time. Raises InputError where they cannot be read."""
+    try:
+        with pq.ParquetFile(path) as source:
+            missing = [name for name in names if name not in source.schema_arrow.names]
+            if missing:
+                raise InputError(f"{path}: no column {', '.join(missing)}; give the folder that the stage before wrote")
+            groups = None if group is None else [group]
+            for batch in source.iter_batches(batch_size=rows, row_groups=groups, columns=names):
+                yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException):
+        raise InputError(f"{path}: not readable as Parquet; run the stage that wrote it again with --force") from None
 
 
 def plain(schema: pa.Schema) -> pa.Schema:

@@ -1,10 +1,10 @@
 """`lang1 tokenize`: a corpus version as shards of token ids, with web text beside it (5.2.1, 5.3).
 
-A version is a selection over all cleaned notes by signed time, category, author role, class of the encounter and fold;
-each note left out is counted under the first of those that says no. It ends before `end`, so that the temporal_2
-window stays unseen. An unsigned note has no place in time and stays out, unless the records have no times at all. A
-share of the patients, by hash, is held out for validation; of web text the same share of documents. Each hold-out has
-at least one member where there are two to choose from.
+A version is a selection over all cleaned notes by signed time, category, author role, class of the encounter, end of
+the stay and fold; each note left out is counted under the first of those that says no. It ends before `end`, so that
+the temporal_2 window stays unseen. An unsigned note has no place in time and stays out, unless the records have no
+times at all. A share of the patients, by hash, is held out for validation; of web text the same share of documents.
+Each hold-out has at least one member where there are two to choose from.
 
 The notes are read three times, a row group at a time: to count and to see who is held out, to train the tokenizer, to
 encode (encoding.py, in worker processes). Documents keep the order of the corpus; every document ends with the
@@ -18,7 +18,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,12 @@ import pyarrow.parquet as pq
 
 from lang1 import runs
 from lang1.config import TokenizeConfig, dump
-from lang1.corpus import duplicates, encoding, sizes, tokenizer, web
+from lang1.corpus import duplicates, encoding, sizes, stays, tokenizer, web
 from lang1.corpus.encoding import Documents, Partition
 from lang1.corpus.hashes import hash_fraction, hash_id, hash_number, patient_fold
+from lang1.corpus.parts import iter_rows
 from lang1.corpus.shards import INDEX, dtype_for
+from lang1.corpus.stays import Stays, is_among, is_in, midnight
 from lang1.errors import ConfigError, InputError
 
 BATCH_ROWS = 8192
@@ -57,13 +58,15 @@ def tokenize(
 ) -> dict[str, Any]:
     """Write tokenizer, shards, index, counts and list of documents into `out`; returns the manifest.
 
-    `records` are asked for the class of an encounter, where tokenize.encounter_classes is set. Raises InputError.
+    `records` are asked for the class of an encounter and the end of a stay, where tokenize.encounter_classes or
+    tokenize.leave_out_open_stays wants them. Raises InputError.
     """
     texts = web.find_sources(cfg)
     inputs = {"corpus": corpus}
-    if cfg.encounter_classes is not None:
+    asked = stays.needed_by(cfg)
+    if asked is not None:
         if records is None:
-            raise InputError("tokenize.encounter_classes: the records know the class of an encounter; give --records")
+            raise InputError(f"{asked}; give --records")
         inputs["records"] = records
     inputs |= {web.key_of(cfg, name): found for name, found in texts.items() if found is not None}
     inputs |= {"tokenizer": Path(cfg.tokenizer)} if cfg.tokenizer else {}
@@ -76,7 +79,8 @@ def tokenize(
     resolved.pop("workers")  # the bytes do not depend on it
 
     def work(stage: runs.Stage) -> None:
-        version = find_version(cfg, corpus, seed, _find_encounters(cfg, records, stage))
+        known = stays.find_stays(cfg, records, stage.scratch()) if records is not None else stays.Stays()
+        version = find_version(cfg, corpus, seed, known)
         stage.count(notes_in=version.notes_in, **{f"left_out_{why}": n for why, n in version.left_out.items()})
         encoder = _make_tokenizer(cfg, version, stage)
         _write_shards(cfg, version, encoder, texts, stage)
@@ -105,8 +109,7 @@ class Version:
     seed: int
     paths: list[Path]
     is_timed: bool
-    encounters: Path | None = None
-    """sorted hash_number of the encounters whose class is kept, as .npy; null: any encounter, or none"""
+    stays: Stays = field(default_factory=Stays)
     notes_in: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     train_notes: int = 0
@@ -120,13 +123,13 @@ class Version:
     ) -> Iterator[pa.Table]:
         """The selected notes, in order; `columns` beside FACTS. Counts in `left_out` those that are not selected."""
         for path in self.paths:
-            for table in _iter_rows(path, self._columns(columns), rows):
+            for table in iter_rows(path, self._columns(columns), rows):
                 yield self.select(table, path, left_out)
 
     def iter_part(self, part: NotePart, columns: list[str], rows: int) -> Iterator[pa.Table]:
         """The same of some rows of one row group."""
         start = 0
-        for table in _iter_rows(part.path, self._columns(columns), rows, part.group):
+        for table in iter_rows(part.path, self._columns(columns), rows, part.group):
             begin, end = max(part.start - start, 0), min(part.stop - start, len(table))
             if begin < end:
                 yield self.select(table.slice(begin, end - begin), part.path)
@@ -144,20 +147,22 @@ class Version:
         return table if kept.all() else table.filter(pa.array(kept))
 
     def _columns(self, columns: list[str]) -> list[str]:
-        return list(dict.fromkeys([*FACTS, *(["encounter_id"] if self.encounters else []), *columns]))
+        return list(dict.fromkeys([*FACTS, *(["encounter_id"] if self.stays.asked else []), *columns]))
 
     def _rules(self, table: pa.Table, part: Path) -> Iterator[tuple[str, Mask]]:
         signed = table["signed_time"]
         if self.is_timed:
             yield "unsigned", _mask(pc.is_valid(signed))
             if self.cfg.start is not None:
-                yield "before_start", _mask(pc.greater_equal(signed, _midnight(self.cfg.start)))
-            yield "from_end_on", _mask(pc.less(signed, _midnight(self.cfg.end)))
-        yield "category", _mask(_is_in(table["category"], self.cfg.categories))
+                yield "before_start", _mask(pc.greater_equal(signed, midnight(self.cfg.start)))
+            yield "from_end_on", _mask(pc.less(signed, midnight(self.cfg.end)))
+        yield "category", _mask(is_in(table["category"], self.cfg.categories))
         if self.cfg.author_roles is not None:
-            yield "author_role", _mask(_is_in(table["author_role"], self.cfg.author_roles))
-        if self.encounters is not None:
-            yield "encounter_class", _is_among(table["encounter_id"], self.encounters)
+            yield "author_role", _mask(is_in(table["author_role"], self.cfg.author_roles))
+        if self.stays.of_class is not None:
+            yield "encounter_class", is_among(table["encounter_id"], self.stays.of_class)
+        if self.stays.still_open is not None:
+            yield "open_stay", ~is_among(table["encounter_id"], self.stays.still_open)
         if self.cfg.leave_out_folds:
             out, ratio = self.cfg.leave_out_folds, self.cfg.fold_ratio
             yield "fold", _by_patient(table, lambda p: patient_fold(self.seed, p, ratio) not in out)
@@ -184,30 +189,8 @@ def _draw(seed: int, name: str) -> float:
     return hash_fraction(seed, f"validation:{name}")
 
 
-def _iter_rows(path: Path, names: list[str], rows: int, group: int | None = None) -> Iterator[pa.Table]:
-    """Columns of a file, or of one row group, `rows` rows at a time. Raises InputError where they cannot be read."""
-    try:
-        with pq.ParquetFile(path) as source:
-            missing = [name for name in names if name not in source.schema_arrow.names]
-            if missing:
-                raise InputError(f"{path}: no column {', '.join(missing)}; give the folder that the stage before wrote")
-            groups = None if group is None else [group]
-            for batch in source.iter_batches(batch_size=rows, row_groups=groups, columns=names):
-                yield pa.Table.from_batches([batch])
-    except (OSError, pa.ArrowException):
-        raise InputError(f"{path}: not readable as Parquet; run the stage that wrote it again with --force") from None
-
-
-def _midnight(day: date) -> pa.Scalar:
-    return pa.scalar(datetime.combine(day, time()), pa.timestamp("us"))
-
-
 def _mask(values: Any) -> Mask:
     return np.asarray(pc.fill_null(values, False).to_numpy(), dtype=bool)
-
-
-def _is_in(column: Any, values: tuple[str, ...]) -> Any:
-    return pc.is_in(column.cast(pa.string()), value_set=pa.array(values, pa.string()))
 
 
 def _by_patient(table: pa.Table, holds: Callable[[str], bool]) -> Mask:
@@ -217,12 +200,12 @@ def _by_patient(table: pa.Table, holds: Callable[[str], bool]) -> Mask:
     return answers[encoded.indices.to_numpy()] if len(table) else np.zeros(0, dtype=bool)
 
 
-def find_version(cfg: TokenizeConfig, corpus: Path, seed: int, encounters: Path | None = None) -> Version:
+def find_version(cfg: TokenizeConfig, corpus: Path, seed: int, known: Stays) -> Version:
     """Count the selection and see who is held out. Raises InputError when no note is left."""
     paths = sorted((corpus / "notes").glob("part-*.parquet"))
     if not paths:
         raise InputError(f"{corpus}: no notes/part-*.parquet; run lang1 clean first")
-    version = Version(cfg, seed, paths, is_timed=any(map(_has_times, paths)), encounters=encounters)
+    version = Version(cfg, seed, paths, is_timed=any(map(_has_times, paths)), stays=known)
     version.notes_in = sum(pq.read_metadata(path).num_rows for path in paths)
     notes = _find_held_out(version)
     if not notes:
@@ -237,7 +220,7 @@ def find_version(cfg: TokenizeConfig, corpus: Path, seed: int, encounters: Path 
 
 
 def _has_times(path: Path) -> bool:
-    return any(t["signed_time"].null_count < len(t) for t in _iter_rows(path, ["signed_time"], BATCH_ROWS))
+    return any(t["signed_time"].null_count < len(t) for t in iter_rows(path, ["signed_time"], BATCH_ROWS))
 
 
 def _find_held_out(version: Version) -> int:
@@ -263,48 +246,6 @@ def _find_held_out(version: Version) -> int:
         held_out_notes = lowest_notes if others else 0
     version.train_notes = notes - held_out_notes
     return notes
-
-
-# --- the class of an encounter ---------------------------------------------------------------------------------
-
-
-def _find_encounters(cfg: TokenizeConfig, records: Path | None, stage: runs.Stage) -> Path | None:
-    """The encounters of the classes kept, as sorted numbers in a scratch file that every worker maps."""
-    if cfg.encounter_classes is None or records is None:
-        return None
-    paths = sorted((records / "encounters").glob("part-*.parquet"))
-    if not paths:
-        raise InputError(f"{records}: no encounters/part-*.parquet; give the folder that lang1 extract wrote")
-    numbers: list[int] = []
-    known: Counter[str] = Counter()
-    for path in paths:
-        for table in _iter_rows(path, ["encounter_id", "encounter_class"], BATCH_ROWS):
-            classes = table["encounter_class"].cast(pa.string())
-            known.update(classes.to_pylist())
-            kept = table["encounter_id"].filter(_is_in(classes, cfg.encounter_classes))
-            numbers += map(hash_number, kept.to_pylist())
-    if not numbers:
-        held = ", ".join(f"{name} {n}" for name, n in sorted(known.items(), key=str))
-        wanted = ", ".join(cfg.encounter_classes)
-        raise InputError(f"{records / 'encounters'}: no encounter of tokenize.encounter_classes ({wanted}); {held}")
-    path = stage.scratch() / "encounters.npy"
-    with runs.atomic_write(path) as sink:
-        np.save(sink, np.unique(np.array(numbers, np.uint64)))
-    return path
-
-
-def _is_among(ids: Any, numbers: Path) -> Mask:
-    kept = _open_numbers(numbers)
-    encoded = ids.combine_chunks().dictionary_encode()
-    wanted = np.array([hash_number(value) for value in encoded.dictionary.to_pylist()], np.uint64)
-    places = np.minimum(np.searchsorted(kept, wanted), len(kept) - 1)
-    answers = np.append(kept[places] == wanted, False)  # the last one is for notes without an encounter
-    return answers[pc.fill_null(encoded.indices, len(wanted)).to_numpy()]
-
-
-@functools.lru_cache(maxsize=1)
-def _open_numbers(path: Path) -> Any:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------

@@ -287,48 +287,80 @@ def test_a_class_needs_records_that_have_it(corpus: Path, tmp_path: Path) -> Non
         tokenize(cfg, corpus=corpus, records=records, out=tmp_path / "c", seed=3)
 
 
-def test_notes_of_stays_that_end_after_the_corpus_are_left_out(tmp_path: Path) -> None:
-    made = rows()
-    timed = [r for r in made if r["signed_time"] and r["signed_time"] < END]
-    chosen, midnight = timed[:5], END
-    hour = timedelta(hours=1)
-    # ended in time; still open; joined to it by a transfer; too long before it; open at midnight itself, of another
-    stays = {
-        "ended": ("a", midnight - 90 * hour, midnight - hour),
-        "open": ("b", midnight - 30 * hour, midnight + 50 * hour),
-        "transferred": ("b", midnight - 90 * hour, midnight - 50 * hour),
-        "earlier": ("b", midnight - 200 * hour, midnight - 115 * hour),
-        "at midnight": ("c", midnight - 5 * hour, midnight),
-        "after": ("a", midnight + 40 * hour, midnight + 60 * hour),
+def write_stays(folder: Path, stays: dict[str, tuple[str, str, float, float | None]]) -> Path:
+    """Encounters by patient, class, admission and discharge in hours from END."""
+    (folder / "encounters").mkdir(parents=True)
+    made = [
+        {
+            "encounter_id": encounter,
+            "patient_id": patient,
+            "encounter_class": kind,
+            "admit_time": END + timedelta(hours=admitted),
+            "discharge_time": None if ended is None else END + timedelta(hours=ended),
+        }
+        for encounter, (patient, kind, admitted, ended) in stays.items()
+    ]
+    pq.write_table(pa.Table.from_pylist(made, schema=ENCOUNTERS), folder / "encounters" / "part-00000.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("hours", "expected"),
+    [
+        (24.0, {"open", "later", "transferred", "at midnight", "without an end", "touching"}),
+        (0.0, {"open", "later", "at midnight", "without an end", "touching"}),
+    ],
+)
+def test_notes_of_stays_that_end_after_the_corpus_are_left_out(
+    tmp_path: Path, hours: float, expected: set[str]
+) -> None:
+    stays: dict[str, tuple[str, str, float, float | None]] = {
+        "ended": ("a", "inpatient", -90, -1),
+        "later": ("a", "inpatient", 40, 60),
+        "open": ("b", "inpatient", -30, 50),
+        "transferred": ("b", "inpatient", -90, -50),
+        "long before": ("b", "inpatient", -200, -115),
+        "at midnight": ("c", "inpatient", -5, 0),
+        "without an end": ("d", "inpatient", -5, None),
+        "touching": ("b", "inpatient", -40, -30),
+        "within care at home": ("e", "inpatient", -900, -800),
+        "care at home": ("e", "outpatient", -1000, 1000),
     }
-    for row, encounter in zip(chosen, stays, strict=False):
+    made = rows()
+    chosen = [r for r in made if r["signed_time"] and r["signed_time"] < END][: len(stays)]
+    for row, encounter in zip(chosen, stays, strict=True):
         row["encounter_id"] = encounter
-    corpus = write_corpus(tmp_path / "named", made)
-    records = tmp_path / "visits"
-    (records / "encounters").mkdir(parents=True)
-    pq.write_table(
-        pa.Table.from_pylist(
-            [
-                {
-                    "encounter_id": e,
-                    "patient_id": p,
-                    "encounter_class": "inpatient",
-                    "admit_time": a,
-                    "discharge_time": d,
-                }
-                for e, (p, a, d) in stays.items()
-            ],
-            schema=ENCOUNTERS,
-        ),
-        records / "encounters" / "part-00000.parquet",
-    )
-    cfg = replace(CFG, leave_out_open_stays=True)
+    corpus, records = write_corpus(tmp_path, made), write_stays(tmp_path / "visits", stays)
+    cfg = replace(CFG, leave_out_open_stays=True, transfer_hours=hours)
     counts = tokenize(cfg, corpus=corpus, records=records, out=tmp_path / "t", seed=3)["counts"]
-    gone = {r["text"] for r in chosen if r["encounter_id"] in {"open", "transferred", "at midnight"}}
-    assert sorted(all_of(documents_of(tmp_path / "t"))) == sorted(r["text"] for r in timed if r["text"] not in gone)
-    assert counts["left_out_open_stay"] == len(gone) == 3
+    kept = set(all_of(documents_of(tmp_path / "t")))
+    assert {r["encounter_id"] for r in chosen if r["text"] not in kept} == expected
+    assert counts["left_out_open_stay"] == len(expected)
+
+
+def test_the_end_of_a_stay_needs_records(corpus: Path, tmp_path: Path) -> None:
+    cfg = replace(CFG, leave_out_open_stays=True)
     with pytest.raises(InputError, match="the records know when a stay ended; give --records"):
-        tokenize(cfg, corpus=corpus, out=tmp_path / "u", seed=3)
+        tokenize(cfg, corpus=corpus, out=tmp_path / "t", seed=3)
+    (tmp_path / "other" / "encounters").mkdir(parents=True)
+    pq.write_table(pa.table({"encounter_id": ["e"]}), tmp_path / "other" / "encounters" / "part-00000.parquet")
+    with pytest.raises(InputError, match="no column patient_id"):
+        tokenize(cfg, corpus=corpus, records=tmp_path / "other", out=tmp_path / "t", seed=3)
+
+
+def test_a_second_run_in_one_process_has_its_own_tokenizer_and_stays(tmp_path: Path) -> None:
+    made = rows()
+    chosen = next(r for r in made if r["signed_time"] and r["signed_time"] < END)
+    chosen["encounter_id"] = "open"
+    corpus = write_corpus(tmp_path, made)
+    stays: dict[str, tuple[str, str, float, float | None]] = {"open": ("b", "inpatient", -3, 5)}
+    first = replace(CFG, leave_out_open_stays=True)
+    for cfg, records, there in (
+        (first, write_stays(tmp_path / "a", stays), False),
+        (replace(first, vocab_size=300), write_stays(tmp_path / "b", {"other": ("b", "inpatient", -3, 5)}), True),
+    ):
+        tokenize(cfg, corpus=corpus, records=records, out=tmp_path / "t", seed=3, force=True)
+        assert (chosen["text"] in all_of(documents_of(tmp_path / "t"))) == there
 
 
 def test_the_table_counts_what_the_version_holds_beside_the_papers_numbers(corpus: Path, tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def _see(seen: dict[str, Drawn], rows: pa.Table) -> None:
 
 def encode_all(partitions: list[Partition], task: Task, workers: int) -> None:
     """Encode every partition that has no counts yet. Raises InputError when a reader does, or a worker is killed."""
+    _open_encoder.cache_clear()  # another run of this process may have had a tokenizer in that folder
     left = [p for p in partitions if not task.stem(p).with_suffix(".json").exists()]
     if len(left) < len(partitions):
         runs.say(f"tokenize: {len(partitions) - len(left)} of {len(partitions)} partitions were encoded before")

@@ -7,9 +7,9 @@ the corpus, of a stay that ended after it, is read again in the temporal_2 windo
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from lang1 import runs
 from lang1.config import TokenizeConfig
+from lang1.corpus.database import quote, read_sql
 from lang1.corpus.hashes import hash_number
 from lang1.corpus.parts import iter_rows
 from lang1.errors import InputError
@@ -34,7 +35,7 @@ class Stays:
     of_class: Path | None = None
     """of a class that is kept"""
     still_open: Path | None = None
-    """of a stay that had not ended when the corpus ends"""
+    """inpatient, of a stay that had not ended when the corpus ends"""
 
     @property
     def asked(self) -> bool:
@@ -60,11 +61,9 @@ def find_stays(cfg: TokenizeConfig, records: Path, scratch: Path) -> Stays:
         raise InputError(f"{records}: no encounters/part-*.parquet; give the folder that lang1 extract wrote")
     of_class = still_open = None
     if cfg.encounter_classes is not None:
-        numbers = _of_class(cfg.encounter_classes, records, paths)
-        of_class = _write(scratch / "encounters.npy", numbers)
+        of_class = _write(scratch / "encounters.npy", _of_class(cfg.encounter_classes, records, paths))
     if cfg.leave_out_open_stays:
-        numbers = _still_open(paths, midnight(cfg.end), timedelta(hours=cfg.transfer_hours))
-        still_open = _write(scratch / "open-stays.npy", numbers)
+        still_open = _write(scratch / "open-stays.npy", _still_open(cfg, paths, scratch))
     return Stays(of_class, still_open)
 
 
@@ -83,39 +82,31 @@ def _of_class(classes: tuple[str, ...], records: Path, paths: list[Path]) -> lis
     return numbers
 
 
-def _still_open(paths: list[Path], end: pa.Scalar, gap: timedelta) -> list[int]:
-    """Encounters that ended at `end` or later, and those that a transfer joins to one of them.
+def _still_open(cfg: TokenizeConfig, paths: list[Path], scratch: Path) -> list[int]:
+    """Inpatient encounters whose stay, transfers joined as in the tasks, ended at `end` or later or lasts still."""
+    import duckdb
 
-    As in the tasks, encounters of a patient with a gap smaller than `gap` between them are one stay: the H&P that was
-    written before a transfer belongs to a stay that ends after it.
-    """
-    columns = ["encounter_id", "patient_id", "admit_time", "discharge_time"]
-    patients: set[str] = set()
-    for path in paths:
-        for table in iter_rows(path, columns, BATCH_ROWS):
-            late = table.filter(pc.fill_null(pc.greater_equal(table["discharge_time"], end), False))
-            patients.update(late["patient_id"].to_pylist())
-    of_patient: dict[str, list[tuple[datetime, datetime, str]]] = defaultdict(list)
-    asked = pa.array(sorted(patients), pa.string())
-    for path in paths:
-        for table in iter_rows(path, columns, BATCH_ROWS):
-            for row in table.filter(pc.is_in(table["patient_id"].cast(pa.string()), value_set=asked)).to_pylist():
-                if row["admit_time"] is not None and row["discharge_time"] is not None:
-                    stay = (row["discharge_time"], row["admit_time"], row["encounter_id"])
-                    of_patient[row["patient_id"]].append(stay)
-    numbers: list[int] = []
-    for found in of_patient.values():
-        opened = datetime.max  # the earliest admission of the stays that end later
-        for discharged, admitted, encounter in sorted(found, reverse=True):
-            if discharged >= end.as_py() or discharged + gap > opened:
-                numbers.append(hash_number(encounter))
-                opened = min(opened, admitted)
+    for path in paths:  # a file that is no records' is named before DuckDB names it
+        next(
+            iter_rows(path, ["encounter_id", "patient_id", "encounter_class", "admit_time", "discharge_time"], 1), None
+        )
+    listed = ", ".join(quote(str(path)) for path in paths)
+    with duckdb.connect(":memory:") as database:
+        database.execute(f"SET memory_limit = '1GB'; SET temp_directory = {quote(str(scratch / 'duckdb'))}")
+        database.execute(f"CREATE VIEW encounters AS SELECT * FROM read_parquet([{listed}])")
+        found = database.execute(
+            read_sql("open_stays"), {"until": midnight(cfg.end).as_py(), "gap_us": round(cfg.transfer_hours * 3.6e9)}
+        )
+        numbers: list[int] = []
+        while rows := found.fetchmany(BATCH_ROWS):
+            numbers += (hash_number(row[0]) for row in rows)
     return numbers
 
 
 def _write(path: Path, numbers: list[int]) -> Path:
     with runs.atomic_write(path) as sink:
         np.save(sink, np.unique(np.array(numbers, np.uint64)))
+    _open_numbers.cache_clear()  # another run of this process may have had a file of that name
     return path
 
 

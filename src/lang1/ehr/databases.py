@@ -380,10 +380,13 @@ class _Crew:
                 if reader is None:
                     reader = self._connected()
                 return self._write(job, reader), reader
-            except Fault as fault:
+            except BaseException as error:
                 if reader is not None:
                     reader.close()
                     reader = None
+                if not isinstance(error, Fault):  # a full disk, an end that somebody else brought
+                    raise
+                fault = error
                 if not fault.lost:
                     raise InputError(f"{self._database.name} ({self._queries[job.table].name}): {fault}") from None
                 last = fault

@@ -227,10 +227,10 @@ def _extract_table(source: Source, table: str, name: str, stage: runs.Stage) -> 
         nonlocal rows_in
         for make_view, size in source.pieces.get(table, [(lambda: None, None)]):
             make_view()
-            rows, ids = _counted(source, table)
+            rows, ids, measured = _measured(source, table, size is None)
             rows_in += rows
             plan = checked(table, source.types[table], name, ordered_by_all=ids != rows)
-            yield plan, _bytes(source, table) if size is None else size
+            yield plan, measured if size is None else size
 
     tally = write_checked(source.con, pieces(), stage.out, stage.scratch())
     if rows_in != tally.kept + tally.excluded + sum(tally.rejected.values()):
@@ -241,19 +241,16 @@ def _extract_table(source: Source, table: str, name: str, stage: runs.Stage) -> 
     return tally
 
 
-def _counted(source: Source, table: str) -> tuple[int, int]:
-    """Rows of a table's view, and its distinct ids."""
+def _measured(source: Source, table: str, with_text: bool) -> tuple[int, int, int]:
+    """Rows of a table's view, its distinct ids and, where the text is looked at, its bytes, about."""
     key = IDS[table]
     distinct = f"count(DISTINCT CAST({quoted(key)} AS VARCHAR))" if key else "0"
-    [(rows, ids)] = source.con.execute(f"SELECT count(*), {distinct} FROM {relation_name(table)}").fetchall()
-    return rows, ids
-
-
-def _bytes(source: Source, table: str) -> int:
-    """Of a table's view, about."""
-    text = " + coalesce(sum(strlen(CAST(text AS VARCHAR))), 0)" if "text" in source.types[table] else ""
-    [(size,)] = source.con.execute(f"SELECT count(*) * {ROW_BYTES}{text} FROM {relation_name(table)}").fetchall()
-    return int(size)
+    has_text = with_text and "text" in source.types[table]
+    text = "coalesce(sum(strlen(CAST(text AS VARCHAR))), 0)" if has_text else "0"
+    [(rows, ids, size)] = source.con.execute(
+        f"SELECT count(*), {distinct}, {text} FROM {relation_name(table)}"
+    ).fetchall()
+    return rows, ids, size + rows * ROW_BYTES
 
 
 def _count(stage: runs.Stage, table: str, tally: Tally) -> None:

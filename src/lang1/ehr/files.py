@@ -89,8 +89,10 @@ def _unzipped(archive: Path, scratch: Path) -> list[Path]:
                 ):
                     shutil.copyfileobj(packed, sink, 1 << 20)
                 found.append(target)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise InputError(f"{archive}: not a whole zip file ({error.__class__.__name__}); download it again") from None
+    except (RuntimeError, NotImplementedError):  # zipfile's words for a password and for other compressions
+        raise InputError(f"{archive}: encrypted, or packed as Python does not unpack; unpack it first") from None
     return found
 
 

@@ -25,32 +25,47 @@ def spread(ids: Sequence[str], n: int) -> list[str]:
 
 
 def value_ranges(column: str, kind: str, cuts: Sequence[str]) -> list[str]:
-    """Ranges in the order of the column's own type; the last condition is that of a null id."""
+    """Ranges in the order of the column's own type; a null id is in the last, which is sorted with nulls last."""
     values = [f"CAST({literal(cut)} AS {kind})" for cut in cuts]
-    wheres = [f"{column} < {values[0]}"] if values else [f"{column} IS NOT NULL"]
+    if not values:
+        return [""]
+    wheres = [f"{column} < {values[0]}"]
     wheres += [f"{column} >= {a} AND {column} < {b}" for a, b in itertools.pairwise(values)]
-    wheres += [f"{column} >= {values[-1]}"] if values else []
-    return [*wheres, f"{column} IS NULL"]
+    return [*wheres, f"{column} >= {values[-1]} OR {column} IS NULL"]
 
 
 def text_ranges(column: str, kind: str, cuts: Sequence[str]) -> list[str]:
-    """Ranges of whole numbers in the order of their text; those below zero come first, a null id last.
+    """Ranges of whole numbers in the order of their text; a null id is in the last, which is sorted with nulls last.
 
-    `cuts`: numbers as text, in the order of text. A cut below zero is left out: those numbers are one partition.
+    `cuts`: numbers as text, in the order of text: first those below zero, since "-" comes before every digit.
     """
     most = WIDEST[kind]
-    cuts = [cut for cut in cuts if not cut.startswith("-")]
-    wheres = [f"{column} < 0"]
+    below = [cut.removeprefix("-") for cut in cuts if cut.startswith("-")]
+    above = [cut for cut in cuts if not cut.startswith("-")]
+    ranges = [[(-end, -start) for start, end in spans] for spans in _between(below, most + 1, least=1)]
+    with_zero = _between(above, most, least=0)
+    if not below:  # what there is below zero is no range of its own
+        ranges = [ranges[0] + with_zero[0], *with_zero[1:]]
+    else:
+        ranges += with_zero
+    wheres = [" OR ".join(f"{column} BETWEEN {start} AND {end}" for start, end in spans) for spans in ranges]
+    return [*wheres[:-1], " OR ".join(filter(None, (wheres[-1], f"{column} IS NULL")))]
+
+
+def _between(cuts: Sequence[str], most: int, least: int) -> list[list[tuple[int, int]]]:
+    """The numbers from `least` to `most` whose text lies between two cuts, as spans; before the first and after the
+    last cut too."""
+    found = []
     for low, high in itertools.pairwise([None, *cuts, None]):
         spans = []
         for digits in range(1, len(str(most)) + 1):
-            least, last = (0 if digits == 1 else 10 ** (digits - 1)), min(10**digits - 1, most)
-            start = least if low is None else max(least, _first(low, digits))
-            end = last if high is None else min(last, _first(high, digits) - 1)
+            first = max(least, 0 if digits == 1 else 10 ** (digits - 1))
+            start = first if low is None else max(first, _first(low, digits))
+            end = min(10**digits - 1, most, most if high is None else _first(high, digits) - 1)
             if start <= end:
                 spans.append((start, end))
-        wheres.append(" OR ".join(f"{column} BETWEEN {start} AND {end}" for start, end in _joined(spans)) or "false")
-    return [*wheres, f"{column} IS NULL"]
+        found.append(_joined(spans))
+    return found
 
 
 def _first(cut: str, digits: int) -> int:

@@ -90,7 +90,7 @@ class AdbcReader:
         declined: set[str],
     ) -> None:
         """`other` opens the connection that reads what adbc cannot; `declined` holds the statements that it has
-        already given up. Raises adbc's errors."""
+        already given up. Raises Fault."""
         # without their dbapi module, which imports pyarrow.dataset, pandas and polars: a third of a second
         import adbc_driver_manager
         import adbc_driver_postgresql
@@ -99,15 +99,19 @@ class AdbcReader:
         self.kinds: dict[str, list[str]] = {}
         self._other, self._declined = other, declined
         self._second: PsycopgReader | None = None
-        self._statement: Any = None
+        self._database: Any = None
         self._connection: Any = None
-        self._database = adbc_driver_postgresql.connect(conninfo)
+        self._statement: Any = None
         try:
+            self._database = adbc_driver_postgresql.connect(conninfo)
             self._connection = adbc_driver_manager.AdbcConnection(self._database)
             for sql in session:
                 with adbc_driver_manager.AdbcStatement(self._connection) as statement:
                     statement.set_sql_query(sql)
                     statement.execute_update()
+        except adbc_driver_manager.Error as error:
+            self.close()
+            raise fault_of(error, connecting=True) from None
         except BaseException:
             self.close()
             raise

@@ -256,7 +256,6 @@ class Postgres:
 
     def reader(self) -> Reader:
         """A connection within the snapshot. Raises Fault."""
-        import adbc_driver_manager
         import psycopg
 
         with self._lock:
@@ -265,6 +264,7 @@ class Postgres:
             snapshot, exported = self._snapshot, self._exported
         session = [*BEGIN, *([f"SET TRANSACTION SNAPSHOT {literal(exported)}"] if exported else [])]
         session += self._settings()
+        first = None
         if self._adbc:
             try:
                 return AdbcReader(
@@ -273,14 +273,14 @@ class Postgres:
             except ImportError:
                 runs.say("extract: adbc-driver-postgresql is not installed; psycopg reads, slower")
                 self._adbc = False
-            except adbc_driver_manager.Error as error:
-                first = error
+            except Fault as fault:
+                first = fault
         try:
             reader = self._psycopg_reader(session, snapshot)
         except psycopg.Error as error:
             raise fault_of(error, connecting=True) from None
-        if self._adbc:
-            runs.say(f"extract: adbc cannot open this connection ({first.__class__.__name__}); psycopg reads, slower")
+        if first is not None:
+            runs.say(f"extract: adbc cannot open this connection ({first}); psycopg reads, slower")
         return reader
 
     def _psycopg_reader(self, session: list[str], snapshot: dict[str, str]) -> PsycopgReader:
@@ -295,6 +295,8 @@ class Postgres:
         settings = [f"SET LOCAL {name} = 0" for name in wanted]
         settings += ["SET LOCAL client_encoding = 'UTF8'", "SET LOCAL datestyle = 'ISO'", "SET LOCAL TimeZone = 'UTC'"]
         settings += ["SET LOCAL standard_conforming_strings = on", "SET LOCAL extra_float_digits = 1"]
+        # every partition runs the whole query: what depends on the order of a scan must not change between them
+        settings += ["SET LOCAL synchronize_seqscans = off", "SET LOCAL max_parallel_workers_per_gather = 0"]
         return settings + ([f"SET LOCAL search_path = {self._search_path}"] if self._search_path else [])
 
     def _snapshot_lives(self, statement: str = "SELECT 1") -> bool:

@@ -180,26 +180,24 @@ def _divide(
     rows: pa.Table, plan: Checked, kept: Parts, rejects: Parts, tally: Tally, last_id: str | None
 ) -> str | None:
     """Give each row its place; returns the last id seen."""
-    good = rows
-    if rows[RULE].null_count < rows.num_rows:  # else no copy of the texts
-        good = rows.filter(pc.is_null(rows[RULE]))
-        bad = rows.filter(pc.fill_null(pc.not_equal(rows[RULE], EXCLUDED), False))
-        tally.excluded += rows.num_rows - good.num_rows - bad.num_rows
-        if bad.num_rows:
-            _reject(rejects, tally, bad[RULE], bad[RAW].combine_chunks().flatten())
-    if plan.id_column and good.num_rows:
-        repeated, last_id = _repeated(good[plan.id_column].combine_chunks(), last_id)
+    names, rules = plan.schema.names, rows[RULE].combine_chunks()
+    is_good = pc.is_null(rules)
+    if plan.id_column:
+        repeated, last_id = _repeated(rows[plan.id_column].combine_chunks(), is_good, last_id)
         if pc.any(repeated).as_py():
-            again = good.filter(repeated)
-            rule = pa.array([f"duplicate {plan.id_column}"] * again.num_rows)
-            _reject(rejects, tally, rule, again.select(plan.schema.names).columns)
-            good = good.filter(pc.invert(repeated))
+            rules = pc.if_else(repeated, pa.scalar(f"duplicate {plan.id_column}", rules.type), rules)
+            is_good = pc.is_null(rules)
+    good = rows if rules.null_count == len(rules) else rows.filter(is_good)  # else no copy of the texts
+    if good is not rows:
+        is_bad = pc.fill_null(pc.not_equal(rules, EXCLUDED), False)
+        _reject(rejects, tally, rules.filter(is_bad), rows.filter(is_bad), names)
+        tally.excluded += len(rows) - len(good) - pc.sum(is_bad).as_py()
     if OWN_FLAG in good.column_names:
         _add_counts(tally.flagged, good[OWN_FLAG].drop_null())
     tally.kept += good.num_rows
-    if "text" in plan.schema.names:
+    if "text" in names:
         tally.with_text += good.num_rows - good["text"].null_count
-    kept.add(good.select(plan.schema.names))
+    kept.add(good.select(names))
     return last_id
 
 
@@ -260,10 +258,14 @@ def _cuts(con: duckdb.DuckDBPyConnection, plan: Checked, ranges: int) -> list[st
     return cuts
 
 
-def _repeated(ids: pa.Array, last_id: str | None) -> tuple[pa.Array, str]:
-    """Which rows have the id of the row before them; rows are sorted by id."""
-    before = pa.concat_arrays([pa.array([last_id], ids.type), ids.slice(0, len(ids) - 1)])
-    return pc.fill_null(pc.equal(ids, before), False), ids[-1].as_py()
+def _repeated(ids: pa.Array, is_good: pa.Array, last_id: str | None) -> tuple[pa.Array, str | None]:
+    """Which good rows have the id of the good row before them, and the last one's id; rows are sorted by id."""
+    good = ids.filter(is_good)
+    if not len(good):
+        return pa.repeat(False, len(ids)), last_id
+    before = pa.concat_arrays([pa.array([last_id], ids.type), good.slice(0, len(good) - 1)])
+    found = pc.fill_null(pc.equal(good, before), False)
+    return pc.replace_with_mask(pa.repeat(False, len(ids)), is_good, found), good[-1].as_py()
 
 
 def _rejects_schema(schema: pa.Schema) -> pa.Schema:
@@ -271,12 +273,22 @@ def _rejects_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([rule, *[pa.field(f.name, pa.large_string(), metadata=f.metadata) for f in schema]])
 
 
-def _reject(rejects: Parts, tally: Tally, rule: pa.ChunkedArray, columns: list[pa.Array]) -> None:
-    """Set rows aside as the source wrote them, every value as text."""
-    names = [f.name for f in rejects.schema]
-    texts = [column.cast(pa.large_string()) for column in columns]
-    rejects.add(pa.Table.from_arrays([rule.cast(pa.string()), *texts], names=names))
-    _add_counts(tally.rejected, rule)
+def _reject(rejects: Parts, tally: Tally, rules: pa.Array, rows: pa.Table, names: list[str]) -> None:
+    """Set rows aside, every value as text: as the source wrote it; of a duplicate, whose values are good, as read."""
+    if not len(rows):
+        return
+    raw = rows[RAW].combine_chunks()
+    as_read = pc.is_null(raw)
+    texts = [
+        pc.if_else(
+            as_read,
+            rows[name].combine_chunks().cast(pa.large_string()),
+            pc.struct_field(raw, name).cast(pa.large_string()),
+        )
+        for name in names
+    ]
+    rejects.add(pa.Table.from_arrays([rules.cast(pa.string()), *texts], names=[f.name for f in rejects.schema]))
+    _add_counts(tally.rejected, rules)
 
 
 def _add_counts(counter: Counter[str], values: pa.ChunkedArray | pa.Array) -> None:

@@ -189,6 +189,46 @@ def test_rule_that_reads_the_label_fails(built: Built, tmp_path: Path, task: str
     assert [key for key, f in found.items() if f["verdict"] == "failed"] == [("label_dependent_window", task)]
 
 
+def _with_hps_filed_after_short_stays(also_in_time: bool) -> Hospital:
+    """Every stay of a day has an H&P that was signed at 30 h: no row, or, with another in time, a row of that one."""
+    found = hospital()
+    stays = {e["encounter_id"]: e for e in found.encounters}
+    for note in [n for n in found.notes if n["note_type"] == "H&P"]:
+        stay = stays[note["encounter_id"]]
+        if stay["discharge_time"] - stay["admit_time"] > timedelta(days=1):
+            continue
+        late = stay["admit_time"] + timedelta(hours=30)
+        if also_in_time:
+            found.note(stay["encounter_id"], "H&P", str(late), stay["patient_id"], f"{note['note_id']} late",
+                       written_time=late - timedelta(hours=1), text=f"{note['text']} late")  # fmt: skip
+        else:
+            note |= {"signed_time": late, "written_time": late - timedelta(hours=1)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("also_in_time", "changes"),
+    [(False, {}), (False, {"choose_note": "before"}), (True, {}), (True, {"hp_choice": "last"})],
+)
+def test_hp_filed_after_a_short_stay_is_no_window_of_los(
+    tmp_path: Path, also_in_time: bool, changes: dict[str, Any]
+) -> None:
+    cfg = replace(CONFIG, tasks=("los",), **changes)
+    late = build(_with_hps_filed_after_short_stays(also_in_time), tmp_path, cfg, filled=False)
+    found = findings(late.out / "audit")["label_dependent_window", "los"]
+    assert (found["verdict"], found["found"]) == ("passed", 0)
+    assert int(found["why"].split()[0]) > 50, "labels changed"
+    assert any(row["label"] == 0 for row in late.rows("los")) == also_in_time
+
+
+def test_window_of_los_fails_beside_hps_that_were_filed_late(tmp_path: Path, monkeypatch: Any) -> None:
+    honest = cohort.rules_for
+    hasty = cohort.Rule("is early, or stays long", "los_label = 3 OR encounter_id < 's150'")
+    monkeypatch.setattr(cohort, "rules_for", lambda t, cfg: [*honest(t, cfg), hasty])
+    with pytest.raises(InputError, match=r"failed: label_dependent_window \(los: \d+\)"):
+        build(_with_hps_filed_after_short_stays(False), tmp_path, replace(CONFIG, tasks=("los",)), filled=False)
+
+
 def test_window_of_readmission_that_takes_positives_only_fails(tmp_path: Path) -> None:
     late = hospital()
     for note in late.notes[1::4]:

@@ -162,7 +162,8 @@ def test_later_edit_of_the_summary_fails_the_stage_before_it_is_complete(tmp_pat
     note = next(n for n in edited.notes if n["note_id"] == "s012-discharge summary")
     later = note["signed_time"] + timedelta(hours=5)
     edited.note("s012", "discharge summary", str(later), note["patient_id"], "s012 edited",
-                written_time=note["written_time"], text="the same with more")  # fmt: skip
+                written_time=note["written_time"], author_role=note["author_role"],
+                text="the same with more")  # fmt: skip
     with pytest.raises(InputError, match=r"the leakage audit failed: addendum \(readmission: 1\)"):
         build(edited, tmp_path, replace(CONFIG, later_edits="keep"), filled=False)
     assert not (tmp_path / "tasks" / runs.MANIFEST).exists()

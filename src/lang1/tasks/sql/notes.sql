@@ -19,10 +19,10 @@ WITH kinds AS (
             WHEN list_contains(getvariable('admission_note_types'), lower(trim(note_type))) THEN 'H&P'
             WHEN list_contains(getvariable('discharge_note_types'), lower(trim(note_type))) THEN 'discharge summary'
         END AS note_type,
-        -- a later edit: its type says so, or a note of the same beginning was signed before it
+        -- a later edit: its type says so, or the same author's note of the same beginning was signed before it
         regexp_matches(lower(note_type), 'addend|amend|late entry|correct(ed|ion)|revis(ed|ion)')
             OR coalesce(written_time IS NOT NULL AND signed_time > min(signed_time) OVER (
-                PARTITION BY patient_id, encounter_id, notes.note_type, written_time), false) AS is_version
+                PARTITION BY patient_id, encounter_id, notes.note_type, author_role, written_time), false) AS is_version
     FROM notes
     WHERE list_contains(getvariable('index_note_types'), lower(trim(note_type)))
 ), clean AS (

@@ -190,6 +190,36 @@ def test_rule_that_reads_the_label_fails(built: Built, tmp_path: Path, task: str
     assert [key for key, f in found.items() if f["verdict"] == "failed"] == [("label_dependent_window", task)]
 
 
+def _with_hps_of_returns() -> Hospital:
+    """Who comes back has an H&P then, as `readmission_by: admission_note` asks; every third is seen and sent home."""
+    found = hospital()
+    for n, stay in enumerate([e for e in found.encounters if e["encounter_id"].endswith("b")]):
+        found.note(stay["encounter_id"], "H&P", str(stay["admit_time"]), stay["patient_id"])
+        if n % 3 == 0:
+            stay["encounter_class"] = "emergency"
+    return found
+
+
+BY_NOTE = replace(CONFIG, tasks=("readmission",), readmission_by="admission_note")
+
+
+@pytest.mark.parametrize("changes", [{}, {"exclude_planned": True, "readmission_boundary": "calendar"}])
+def test_readmission_by_note_is_permuted(tmp_path: Path, changes: dict[str, Any]) -> None:
+    built = build(_with_hps_of_returns(), tmp_path, replace(BY_NOTE, **changes), filled=False)
+    found = findings(built.out / "audit")["label_dependent_window", "readmission"]
+    positives = sum(row["label"] for row in built.rows("readmission"))
+    assert (found["verdict"], found["found"]) == ("passed", 0)
+    assert positives > 50 and int(found["why"].split()[0]) > positives / 2
+
+
+def test_cohort_that_reads_the_return_note_fails(tmp_path: Path, monkeypatch: Any) -> None:
+    honest = cohort.rules_for
+    hasty = cohort.Rule("is early, or came back by note", "by_note OR encounter_id < 's150'")
+    monkeypatch.setattr(cohort, "rules_for", lambda t, cfg: [*honest(t, cfg), hasty])
+    with pytest.raises(InputError, match=r"failed: label_dependent_window \(readmission: \d+\)"):
+        build(_with_hps_of_returns(), tmp_path, BY_NOTE, filled=False)
+
+
 def _with_hps_filed_after_short_stays(also_in_time: bool) -> Hospital:
     """Every stay of a day has an H&P that was signed at 30 h: no row, or, with another in time, a row of that one."""
     found = hospital()

@@ -2,7 +2,7 @@
 
 | task | what changes hands | among |
 |---|---|---|
-| readmission | the gap to the next stay (untimed records: the given fact) | stays that ended |
+| readmission | the gaps to the next stay and the next H&P (untimed records: the given fact) | stays that ended |
 | mortality | disposition, death in the stay | stays with a disposition |
 | los | how long a stay lasts | pairs that both still end after their H&P, filed before the end, and in their window |
 | cci | all codes of a stay | stays with codes |

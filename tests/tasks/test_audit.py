@@ -268,6 +268,41 @@ def test_window_of_readmission_that_takes_positives_only_fails(tmp_path: Path) -
         build(late, tmp_path, replace(CONFIG, max_summary_delay_hours=None), filled=False)
 
 
+def test_folder_whose_stage_failed_is_not_cleared_by_the_command(tmp_path: Path) -> None:
+    late = hospital()
+    for note in late.notes[1::4]:
+        note["signed_time"] += timedelta(days=10)
+    records, corpus = late.write(tmp_path)
+    tasks, cfg = tmp_path / "tasks", replace(CONFIG, tasks=("readmission", "los"), max_summary_delay_hours=None)
+    with pytest.raises(InputError, match=r"label_dependent_window \(readmission: \d+\)"):
+        build_tasks(cfg, records=records, corpus=corpus, out=tasks, seed=7)
+    inside = findings(tasks / "audit")["label_dependent_window", "readmission"]
+
+    def audited(folder: Path, **accept: str) -> dict[tuple[str, str], dict[str, Any]]:
+        out = folder.with_name(f"{folder.name}-audit")
+        audit_tasks(AuditConfig(accept=accept), tasks=folder, records=records, corpus=corpus, out=out, seed=7)
+        return findings(out)
+
+    with pytest.raises(InputError, match="tasks: not complete"):
+        audited(tasks)
+    # handed on without the marks of the stage: what cannot be checked again is not cleared
+    copied = shutil.copytree(tasks, tmp_path / "copied", ignore=shutil.ignore_patterns(".*"))
+    with pytest.raises(
+        InputError, match=rf"failed: label_dependent_window \(readmission: {inside['found']}\); "
+    ) as caught:
+        audited(copied)
+    assert caught.value.exit_code == 2
+    assert findings(tmp_path / "copied-audit")["label_dependent_window", "los"]["verdict"] == "not checkable"
+    accepted = audited(copied, label_dependent_window="we know")["label_dependent_window", "readmission"]
+    assert (accepted["verdict"], accepted["found"]) == ("accepted", inside["found"])
+    (copied / "audit" / "audit.json").write_text('{"findings": ')
+    with pytest.raises(InputError, match=r"audit.json: not readable as the audit of a stage"):
+        audited(copied)
+    # of a folder that never failed there is nothing to carry
+    shutil.rmtree(copied / "audit")
+    assert audited(copied)["label_dependent_window", "readmission"]["verdict"] == "not checkable"
+
+
 def test_rows_that_were_left_out_by_their_label_fail_against_the_records(built: Built, tmp_path: Path) -> None:
     """The files are ours, but for the negatives that somebody took away."""
     tasks = shutil.copytree(built.out, tmp_path / "tasks")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +26,10 @@ def lang1(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def write_notes(folder: Path) -> list[dict[str, str]]:
-    """A resident's and a nurse's admission note, a readmission note and a summary for every stay; the stays."""
+    """A resident's and a nurse's admission note, a readmission note and a summary for every stay; the stays.
+
+    The resident stores ten minutes after the nurse: two notes of one CHARTTIME, no versions of one.
+    """
     with (DEMO / "ADMISSIONS.csv").open(encoding="utf-8") as source:
         stays = list(csv.DictReader(source))
     with (DEMO / "NOTEEVENTS.csv").open(encoding="utf-8") as source:
@@ -38,9 +42,11 @@ def write_notes(folder: Path) -> list[dict[str, str]]:
         for n, stay in enumerate(stays):
             for k, (category, description) in enumerate(kinds):
                 day = stay["dischtime" if k == 3 else "admittime"][:10]
+                stored = datetime.fromisoformat(stay["admittime"]) + timedelta(minutes=20 if k == 0 else 10)
                 writer.writerow({
                     "row_id": 10 * n + k, "subject_id": stay["subject_id"], "hadm_id": stay["hadm_id"],
                     "chartdate": day, "charttime": "" if k == 3 else stay["admittime"],
+                    "storetime": "" if k == 3 else str(stored),
                     "category": category, "description": description, "iserror": "",
                     "text": f'{BODY * (1 + k)}\n"Note" {n}-{k}',
                 })  # fmt: skip

@@ -162,7 +162,8 @@ def test_later_edit_of_the_summary_fails_the_stage_before_it_is_complete(tmp_pat
     note = next(n for n in edited.notes if n["note_id"] == "s012-discharge summary")
     later = note["signed_time"] + timedelta(hours=5)
     edited.note("s012", "discharge summary", str(later), note["patient_id"], "s012 edited",
-                written_time=note["written_time"], text="the same with more")  # fmt: skip
+                written_time=note["written_time"], author_role=note["author_role"],
+                text="the same with more")  # fmt: skip
     with pytest.raises(InputError, match=r"the leakage audit failed: addendum \(readmission: 1\)"):
         build(edited, tmp_path, replace(CONFIG, later_edits="keep"), filled=False)
     assert not (tmp_path / "tasks" / runs.MANIFEST).exists()
@@ -189,12 +190,117 @@ def test_rule_that_reads_the_label_fails(built: Built, tmp_path: Path, task: str
     assert [key for key, f in found.items() if f["verdict"] == "failed"] == [("label_dependent_window", task)]
 
 
+def _with_hps_of_returns() -> Hospital:
+    """Who comes back has an H&P then, as `readmission_by: admission_note` asks; every third is seen and sent home."""
+    found = hospital()
+    for n, stay in enumerate([e for e in found.encounters if e["encounter_id"].endswith("b")]):
+        found.note(stay["encounter_id"], "H&P", str(stay["admit_time"]), stay["patient_id"])
+        if n % 3 == 0:
+            stay["encounter_class"] = "emergency"
+    return found
+
+
+BY_NOTE = replace(CONFIG, tasks=("readmission",), readmission_by="admission_note")
+
+
+@pytest.mark.parametrize("changes", [{}, {"exclude_planned": True, "readmission_boundary": "calendar"}])
+def test_readmission_by_note_is_permuted(tmp_path: Path, changes: dict[str, Any]) -> None:
+    built = build(_with_hps_of_returns(), tmp_path, replace(BY_NOTE, **changes), filled=False)
+    found = findings(built.out / "audit")["label_dependent_window", "readmission"]
+    positives = sum(row["label"] for row in built.rows("readmission"))
+    assert (found["verdict"], found["found"]) == ("passed", 0)
+    assert positives > 50 and int(found["why"].split()[0]) > positives / 2
+
+
+def test_cohort_that_reads_the_return_note_fails(tmp_path: Path, monkeypatch: Any) -> None:
+    honest = cohort.rules_for
+    hasty = cohort.Rule("is early, or came back by note", "by_note OR encounter_id < 's150'")
+    monkeypatch.setattr(cohort, "rules_for", lambda t, cfg: [*honest(t, cfg), hasty])
+    with pytest.raises(InputError, match=r"failed: label_dependent_window \(readmission: \d+\)"):
+        build(_with_hps_of_returns(), tmp_path, BY_NOTE, filled=False)
+
+
+def _with_hps_filed_after_short_stays(also_in_time: bool) -> Hospital:
+    """Every stay of a day has an H&P that was signed at 30 h: no row, or, with another in time, a row of that one."""
+    found = hospital()
+    stays = {e["encounter_id"]: e for e in found.encounters}
+    for note in [n for n in found.notes if n["note_type"] == "H&P"]:
+        stay = stays[note["encounter_id"]]
+        if stay["discharge_time"] - stay["admit_time"] > timedelta(days=1):
+            continue
+        late = stay["admit_time"] + timedelta(hours=30)
+        if also_in_time:
+            found.note(stay["encounter_id"], "H&P", str(late), stay["patient_id"], f"{note['note_id']} late",
+                       written_time=late - timedelta(hours=1), text=f"{note['text']} late")  # fmt: skip
+        else:
+            note |= {"signed_time": late, "written_time": late - timedelta(hours=1)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("also_in_time", "changes"),
+    [(False, {}), (False, {"choose_note": "before"}), (True, {}), (True, {"hp_choice": "last"})],
+)
+def test_hp_filed_after_a_short_stay_is_no_window_of_los(
+    tmp_path: Path, also_in_time: bool, changes: dict[str, Any]
+) -> None:
+    cfg = replace(CONFIG, tasks=("los",), **changes)
+    late = build(_with_hps_filed_after_short_stays(also_in_time), tmp_path, cfg, filled=False)
+    found = findings(late.out / "audit")["label_dependent_window", "los"]
+    assert (found["verdict"], found["found"]) == ("passed", 0)
+    assert int(found["why"].split()[0]) > 50, "labels changed"
+    assert any(row["label"] == 0 for row in late.rows("los")) == also_in_time
+
+
+def test_window_of_los_fails_beside_hps_that_were_filed_late(tmp_path: Path, monkeypatch: Any) -> None:
+    honest = cohort.rules_for
+    hasty = cohort.Rule("is early, or stays long", "los_label = 3 OR encounter_id < 's150'")
+    monkeypatch.setattr(cohort, "rules_for", lambda t, cfg: [*honest(t, cfg), hasty])
+    with pytest.raises(InputError, match=r"failed: label_dependent_window \(los: \d+\)"):
+        build(_with_hps_filed_after_short_stays(False), tmp_path, replace(CONFIG, tasks=("los",)), filled=False)
+
+
 def test_window_of_readmission_that_takes_positives_only_fails(tmp_path: Path) -> None:
     late = hospital()
     for note in late.notes[1::4]:
         note["signed_time"] += timedelta(days=10)
     with pytest.raises(InputError, match=r"label_dependent_window \(readmission: \d+\)"):
         build(late, tmp_path, replace(CONFIG, max_summary_delay_hours=None), filled=False)
+
+
+def test_folder_whose_stage_failed_is_not_cleared_by_the_command(tmp_path: Path) -> None:
+    late = hospital()
+    for note in late.notes[1::4]:
+        note["signed_time"] += timedelta(days=10)
+    records, corpus = late.write(tmp_path)
+    tasks, cfg = tmp_path / "tasks", replace(CONFIG, tasks=("readmission", "los"), max_summary_delay_hours=None)
+    with pytest.raises(InputError, match=r"label_dependent_window \(readmission: \d+\)"):
+        build_tasks(cfg, records=records, corpus=corpus, out=tasks, seed=7)
+    inside = findings(tasks / "audit")["label_dependent_window", "readmission"]
+
+    def audited(folder: Path, **accept: str) -> dict[tuple[str, str], dict[str, Any]]:
+        out = folder.with_name(f"{folder.name}-audit")
+        audit_tasks(AuditConfig(accept=accept), tasks=folder, records=records, corpus=corpus, out=out, seed=7)
+        return findings(out)
+
+    with pytest.raises(InputError, match="tasks: not complete"):
+        audited(tasks)
+    # handed on without the marks of the stage: what cannot be checked again is not cleared
+    copied = shutil.copytree(tasks, tmp_path / "copied", ignore=shutil.ignore_patterns(".*"))
+    with pytest.raises(
+        InputError, match=rf"failed: label_dependent_window \(readmission: {inside['found']}\); "
+    ) as caught:
+        audited(copied)
+    assert caught.value.exit_code == 2
+    assert findings(tmp_path / "copied-audit")["label_dependent_window", "los"]["verdict"] == "not checkable"
+    accepted = audited(copied, label_dependent_window="we know")["label_dependent_window", "readmission"]
+    assert (accepted["verdict"], accepted["found"]) == ("accepted", inside["found"])
+    (copied / "audit" / "audit.json").write_text('{"findings": ')
+    with pytest.raises(InputError, match=r"audit.json: not readable as the audit of a stage"):
+        audited(copied)
+    # of a folder that never failed there is nothing to carry
+    shutil.rmtree(copied / "audit")
+    assert audited(copied)["label_dependent_window", "readmission"]["verdict"] == "not checkable"
 
 
 def test_rows_that_were_left_out_by_their_label_fail_against_the_records(built: Built, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def _draw_notes(
                 name, kind, draw.choice([str(signed)] * 9 + [None]), patient,
                 f"{name}-{note_type}-{draw.randint(0, 9)}{k}", draw.choice([False] * 9 + [True]),
                 written_time=draw.choice([written] * 6 + [None]),
+                author_role=draw.choice([None, None, "resident", "nurse"]),
                 department=draw.choice(["4 West"] * 8 + ["Palliative Care"]),
                 text=draw.choice(["words of a note"] * 6 + ["Addendum: words", "many more words of a note"]),
             )  # fmt: skip

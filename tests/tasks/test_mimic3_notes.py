@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from timelines import EVERYTHING, Hospital, build
+from timelines import EVERYTHING, Hospital, at, build
 
 from lang1.config import TasksConfig
 
@@ -45,6 +45,26 @@ def test_of_equal_authors_the_longer_note_wins(tmp_path: Path) -> None:
             "a", "H&P", f"2020-01-0{day} 08:00", note_id=name, author_role=PRIORITIES[1], text="word " * words
         )
     assert [r["note_id"] for r in build(hospital, tmp_path, CFG).rows("los") if r["encounter_id"] == "a"] == ["long"]
+
+
+@pytest.mark.parametrize("choose_note", ["before", "after"])
+def test_notes_of_two_authors_begun_at_once_are_no_versions_of_one(tmp_path: Path, choose_note: str) -> None:
+    """One CHARTTIME, and the resident's STORETIME is the later: the resident's note, no edit of the nurse's."""
+    hospital = Hospital()
+    nurse, resident = (f"2020-01-01 {clock}" for clock in ("08:10", "08:20"))
+    for name, second in (("two authors", PRIORITIES[7]), ("one author", PRIORITIES[1]), ("nobody named", None)):
+        hospital.stay(name, "2020-01-01", "2020-01-05", name, notes=False)
+        begun = at("2020-01-01 08:00")
+        first = None if second is None else PRIORITIES[1]
+        hospital.note(name, "H&P", resident, name, f"{name} later", author_role=first, written_time=begun,
+                      text="word " * 40)  # fmt: skip
+        hospital.note(name, "H&P", nurse, name, f"{name} earlier", author_role=second, written_time=begun)
+    built = build(hospital, tmp_path, replace(CFG, choose_note=choose_note))
+    notes = {r["encounter_id"]: r["note_id"] for r in built.rows("los")}
+    assert notes["two authors"] == "two authors later"
+    # signed again by the same author, or by none that is named: the later one is an edit, chosen or not
+    for name in ("one author", "nobody named"):
+        assert notes.get(name) == (None if choose_note == "before" else f"{name} earlier")
 
 
 def late_first_choice() -> Hospital:

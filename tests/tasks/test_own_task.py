@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,53 @@ def test_index_note_is_the_last_of_its_type_signed_by_then_in_that_encounter(tmp
     assert reasons["s006"] == "a note of the type progress passed cleaning"
     assert reasons["s008"] == "a note of the type progress was signed"
     assert reasons["s001"] == "is returned by the task's SQL"
+
+
+def _edited() -> Hospital:
+    """Six hours later s002's H&P is signed again, s004 has another author's, s006 one begun later, s008 an addendum."""
+    given = hospital()
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("s002", {}),
+        ("s004", {"author_role": "nurse"}),
+        ("s006", {"written_time": timedelta(hours=9)}),
+        ("s008", {"text": "ADDENDUM: walks again", "written_time": timedelta(hours=1)}),
+    )
+    for name, changes in cases:
+        note = next(n for n in given.notes if n["note_id"] == f"{name}-H&P")
+        later = {"author_role": note["author_role"], "text": "the same with more"} | changes
+        begun = note["written_time"] + later.pop("written_time", timedelta(0))
+        signed = note["signed_time"] + timedelta(hours=6)
+        given.note(name, "H&P", str(signed), note["patient_id"], f"{name} later", written_time=begun, **later)
+    return given
+
+
+EDITED = ("s002", "s004", "s006", "s008")
+AT_A_DAY = WEST.replace("min(signed_time) + INTERVAL 30 MINUTE", "min(signed_time) + INTERVAL 20 HOUR")
+
+
+def test_later_edit_is_no_index_note(tmp_path: Path) -> None:
+    built = build_own(tmp_path, define(tmp_path / "own", AT_A_DAY), given=_edited())
+    notes = {r["encounter_id"]: r["note_id"] for r in built.rows("side")}
+    assert {name: notes[name] for name in EDITED} == {
+        "s002": "s002-H&P", "s004": "s004 later", "s006": "s006-H&P", "s008": "s008-H&P"}  # fmt: skip
+    assert findings(built.out / "audit")["addendum", "side"]["verdict"] == "passed"
+
+
+def test_later_edit_that_is_kept_fails_the_audit(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"failed: addendum \(side: 2\);"):
+        build_own(tmp_path, define(tmp_path / "own", AT_A_DAY), given=_edited(), later_edits="keep")
+    rows = [row for path in (tmp_path / "tasks" / "side").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    notes = {row["encounter_id"]: row["note_id"] for row in rows}
+    assert [notes[name] for name in EDITED] == [f"{name} later" for name in EDITED]
+
+
+def test_encounter_whose_only_note_in_time_is_an_edit_is_counted(tmp_path: Path) -> None:
+    given = hospital()
+    note = next(n for n in given.notes if n["note_id"] == "s002-H&P")
+    note["written_time"] = note["signed_time"] + timedelta(minutes=1)
+    reasons = build_own(tmp_path, define(tmp_path / "own"), given=given).reasons("side")
+    assert reasons["s002"] == "a note of the type H&P is no addendum and no later edit"
+    assert "s004" not in reasons
 
 
 def test_encounter_that_is_no_inpatient_stay_keeps_its_patients_fold(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def _is_signed_again(hospital: Hospital, note: Row) -> bool:
     keys = ("patient_id", "encounter_id", "note_type", "written_time")
     return any(
         all(note.get(key) == other.get(key) is not None for key in keys)
+        and note.get("author_role") == other.get("author_role")
         and note["signed_time"] and other["signed_time"] and other["signed_time"] < note["signed_time"]
         for other in hospital.notes
     )  # fmt: skip

@@ -8,6 +8,7 @@ DuckDB, task by task; nothing but ids, lengths and hashes stays.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def audit_tasks(
         database = open_database(records, corpus, stage.scratch())
         try:
             scope = _scope_of(database, cfg, tasks, records, corpus, seed)
-            findings = _run_checks(database, scope)
+            findings = _carry_failures(scope, _run_checks(database, scope))
             write_findings(database, scope, findings, stage.out)
         finally:
             database.close()
@@ -116,6 +117,38 @@ def _run_checks(database: duckdb.DuckDBPyConnection, scope: Scope) -> list[Findi
         for i, name in enumerate((*FAILING, "outcome_words", "same_text", "patients_in_temporal", "one_feature"))
     }
     return sorted(findings, key=lambda f: order[f.check])
+
+
+def _carry_failures(scope: Scope, findings: list[Finding]) -> list[Finding]:
+    """What failed when `lang1 tasks` ended here fails still where it cannot be checked again.
+
+    The stage left no manifest then, so nothing says how the cohort was chosen: a folder copied without its marks would
+    pass by its fault. What can be checked again is judged by what the rows say now.
+    """
+    path = scope.folder / "audit" / "audit.json"
+    if runs.is_complete(scope.folder) or not path.exists():
+        return findings
+    failed = _read_failures(path)
+    return [
+        scope.judge(
+            f.check, f.task, f.compared, f.n, f.checked, failed[f.check, f.task],
+            f"failed when lang1 tasks ended here, which left no manifest; not to be checked again: {f.why}",
+        )
+        if f.verdict == "not checkable" and (f.check, f.task) in failed
+        else f
+        for f in findings
+    ]  # fmt: skip
+
+
+def _read_failures(path: Path) -> dict[tuple[str, str], int]:
+    """How many were found by each (check, task) that failed in an audit.json."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["findings"]
+        return {(f["check"], f["task"]): int(f["found"]) for f in found if f["verdict"] == "failed"}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: not readable as the audit of a stage ({type(error).__name__}); make the tasks again"
+        ) from None
 
 
 def _scope_of(

@@ -23,7 +23,7 @@ _CHECKS = (
     (
         "addendum",
         "is_addendum",
-        "the note's type, and other notes of its encounter and type that were begun when it was and signed earlier",
+        "the note's type, and other notes of its encounter, type and author, begun when it was and signed earlier",
         ("note_id",),
         "the records lack the note, its encounter, or when it was written or signed",
     ),

@@ -2,9 +2,9 @@
 
 | task | what changes hands | among |
 |---|---|---|
-| readmission | the gap to the next stay (untimed records: the given fact) | stays that ended |
+| readmission | the gaps to the next stay and the next H&P (untimed records: the given fact) | stays that ended |
 | mortality | disposition, death in the stay | stays with a disposition |
-| los | how long a stay lasts | pairs that both still end after their H&P and in their window |
+| los | how long a stay lasts | pairs that both still end after their H&P, filed before the end, and in their window |
 | cci | all codes of a stay | stays with codes |
 | denial | all claims of a stay | stays whose claims are final |
 | own | the columns that its YAML names under `outcome` | rows that have a value |

@@ -97,6 +97,7 @@ def make_facts(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int,
     set_follow_up_end(database, cfg, origin.dates_shifted)
     run_sql(database, "splits")
     run_sql(database, "notes")
+    run_sql(database, "return_notes")
     run_sql(database, "returns")
     run_sql(database, "codes")
     score_codes(database, cfg.cci_weights, cfg.cci_age_points)

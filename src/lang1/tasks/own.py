@@ -54,7 +54,7 @@ def select_own(database: duckdb.DuckDBPyConnection, task: OwnTask, cfg: TasksCon
     _make_splits(database, cfg)
     database.execute("SET VARIABLE own_note_type = ?", [task.note_type])
     run_sql(database, "own")
-    rules = _rules(task)
+    rules = _rules(task, cfg)
     cases = " ".join(f"WHEN ({rule.column}) IS NOT TRUE THEN {step}" for step, rule in enumerate(rules, 1))
     database.execute(
         f"CREATE OR REPLACE TABLE reasons_{task.id} AS SELECT encounter_id, CASE {cases} END AS step FROM own_facts"
@@ -211,12 +211,14 @@ def _make_splits(database: duckdb.DuckDBPyConnection, cfg: TasksConfig) -> None:
     )
 
 
-def _rules(task: OwnTask) -> list[Rule]:
+def _rules(task: OwnTask, cfg: TasksConfig) -> list[Rule]:
     note = task.note_type
+    original = Rule(f"a note of the type {note} is no addendum and no later edit", "is_original")
     return [
         Rule("is returned by the task's SQL", "is_given"),
         Rule(f"has a note of the type {note}", "has_note"),
         Rule(f"a note of the type {note} passed cleaning", "is_clean"),
+        *([original] if cfg.later_edits == "exclude" else []),
         Rule(f"a note of the type {note} was signed", "is_signed"),
         Rule(f"a note of the type {note} was signed at or before the prediction time", "is_in_time"),
         Rule("has a place in a split", "split IS NOT NULL"),

@@ -26,6 +26,7 @@ WITH linked AS (
     LEFT JOIN members AS note_members ON note_members.encounter_id = notes.encounter_id
     LEFT JOIN audit_first_signed AS first_signed ON first_signed.patient_id = notes.patient_id
         AND first_signed.encounter_id = notes.encounter_id AND first_signed.note_type = notes.note_type
+        AND first_signed.author_role IS NOT DISTINCT FROM notes.author_role
         AND first_signed.written_time = notes.written_time
 ), placed AS (
     SELECT

@@ -11,6 +11,10 @@ CREATE MACRO description_rank(role) AS CASE
     WHEN role ILIKE '%resident%' AND role ILIKE '%attending%' THEN 1 WHEN role ILIKE '%resident%' THEN 2
     WHEN role ILIKE '%attending%' THEN 3 WHEN role ILIKE '%fellow%' THEN 4 WHEN role ILIKE '%h&p%' THEN 5 ELSE 6 END;
 
+-- An addendum says so where it begins.
+CREATE MACRO begins_as_addendum(body) AS regexp_matches(lower(left(body, 80)),
+    '^[^a-z0-9]*(discharge summary|history and physical|h&p|late entry)?[^a-z0-9]*addend(um|a)');
+
 CREATE TABLE judged_notes AS
 WITH kinds AS (
     SELECT
@@ -19,10 +23,10 @@ WITH kinds AS (
             WHEN list_contains(getvariable('admission_note_types'), lower(trim(note_type))) THEN 'H&P'
             WHEN list_contains(getvariable('discharge_note_types'), lower(trim(note_type))) THEN 'discharge summary'
         END AS note_type,
-        -- a later edit: its type says so, or a note of the same beginning was signed before it
+        -- a later edit: its type says so, or the same author's note of the same beginning was signed before it
         regexp_matches(lower(note_type), 'addend|amend|late entry|correct(ed|ion)|revis(ed|ion)')
             OR coalesce(written_time IS NOT NULL AND signed_time > min(signed_time) OVER (
-                PARTITION BY patient_id, encounter_id, notes.note_type, written_time), false) AS is_version
+                PARTITION BY patient_id, encounter_id, notes.note_type, author_role, written_time), false) AS is_version
     FROM notes
     WHERE list_contains(getvariable('index_note_types'), lower(trim(note_type)))
 ), clean AS (
@@ -31,10 +35,8 @@ WITH kinds AS (
         CASE getvariable('prediction_clock') WHEN 'written' THEN written_time ELSE signed_time END AS clock_time,
         CASE getvariable('prediction_clock') WHEN 'written' THEN signed_time ELSE written_time END AS other_time,
         coalesce(regexp_matches(lower(department), getvariable('excluded_departments')), false) AS is_excluded,
-        -- an addendum says so where it begins; a note begun after it was signed was edited later
-        regexp_matches(lower(left(text, 80)),
-            '^[^a-z0-9]*(discharge summary|history and physical|h&p|late entry)?[^a-z0-9]*addend(um|a)')
-            OR coalesce(written_time > signed_time, false) AS is_later_edit
+        -- a note begun after it was signed was edited later
+        begins_as_addendum(text) OR coalesce(written_time > signed_time, false) AS is_later_edit
     FROM clean_notes
     WHERE list_contains(getvariable('index_note_types'), lower(trim(note_type)))
 ), linked AS (

@@ -1,35 +1,48 @@
 -- Readmission, denial and Charlson: what decides the outcome changes hands, here in the schema `swapped`, and the SQL
 -- of the cohort runs on it. Each stay takes over from the next in an order that a hash of the seed draws.
-CREATE TABLE stays AS
+CREATE TABLE givers AS
 WITH drawn AS (
     SELECT
         *,
         CASE WHEN has_ended AND (NOT is_untimed OR given_readmitted IS NOT NULL) THEN is_untimed END AS deck
     FROM main.stays
-), swapped AS (
-    SELECT
-        stay_id,
-        lead(stay_id, 1, first_stay) OVER (PARTITION BY deck ORDER BY key) AS giver
-    FROM (
-        SELECT stay_id, deck, md5(getvariable('audit_seed') || stay_id) AS key,
-            first_value(stay_id) OVER (PARTITION BY deck ORDER BY md5(getvariable('audit_seed') || stay_id)) AS first_stay
-        FROM drawn
-        WHERE deck IS NOT NULL
-    )
 )
+SELECT
+    stay_id,
+    lead(stay_id, 1, first_stay) OVER (PARTITION BY deck ORDER BY key) AS giver
+FROM (
+    SELECT stay_id, deck, md5(getvariable('audit_seed') || stay_id) AS key,
+        first_value(stay_id) OVER (PARTITION BY deck ORDER BY md5(getvariable('audit_seed') || stay_id)) AS first_stay
+    FROM drawn
+    WHERE deck IS NOT NULL
+);
+
+CREATE TABLE stays AS
 SELECT
     mine.* EXCLUDE (next_admit_time, next_planned_time, next_unplanned_time, given_readmitted),
     -- the gaps to the next stays move, so that those still come after this one
-    CASE WHEN swapped.stay_id IS NULL THEN mine.next_admit_time
+    CASE WHEN givers.stay_id IS NULL THEN mine.next_admit_time
          ELSE mine.discharge_time + (giver.next_admit_time - giver.discharge_time) END AS next_admit_time,
-    CASE WHEN swapped.stay_id IS NULL THEN mine.next_planned_time
+    CASE WHEN givers.stay_id IS NULL THEN mine.next_planned_time
          ELSE mine.discharge_time + (giver.next_planned_time - giver.discharge_time) END AS next_planned_time,
-    CASE WHEN swapped.stay_id IS NULL THEN mine.next_unplanned_time
+    CASE WHEN givers.stay_id IS NULL THEN mine.next_unplanned_time
          ELSE mine.discharge_time + (giver.next_unplanned_time - giver.discharge_time) END AS next_unplanned_time,
-    CASE WHEN swapped.stay_id IS NULL THEN mine.given_readmitted ELSE giver.given_readmitted END AS given_readmitted
+    CASE WHEN givers.stay_id IS NULL THEN mine.given_readmitted ELSE giver.given_readmitted END AS given_readmitted
 FROM main.stays AS mine
-LEFT JOIN swapped USING (stay_id)
-LEFT JOIN main.stays AS giver ON giver.stay_id = swapped.giver;
+LEFT JOIN givers USING (stay_id)
+LEFT JOIN main.stays AS giver ON giver.stay_id = givers.giver;
+
+-- The gaps to the H&Ps of later encounters go the same way, as `readmission_by: admission_note` reads them; until when a
+-- return counts stays each stay's own (main.windows_of_return: no end moves here).
+CREATE TABLE return_notes AS
+SELECT
+    mine.stay_id,
+    mine.discharge_time + (notes.planned_time - giver.discharge_time) AS planned_time,
+    mine.discharge_time + (notes.unplanned_time - giver.discharge_time) AS unplanned_time
+FROM main.stays AS mine
+LEFT JOIN givers USING (stay_id)
+JOIN main.stays AS giver ON giver.stay_id = coalesce(givers.giver, mine.stay_id)
+JOIN main.return_notes AS notes ON notes.stay_id = giver.stay_id;
 
 -- All codes of a stay go to another stay that has codes.
 CREATE TABLE stay_codes AS

@@ -186,3 +186,28 @@ def test_shared_data_lies_under_lang1_data(tmp_path: Path, monkeypatch: pytest.M
     assert resolve(Path("../shared/data/set")) == tmp_path / "set"
     with pytest.raises(InputError, match=f"{tmp_path}/none: no such file or folder"):
         resolve(Path("../shared/data/none"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("flip", r"any.zip: not a whole zip file \(error\)"),
+        ("lock", "any.zip: encrypted, or packed as"),
+        ("cut", "not a whole zip"),
+    ],
+)
+def test_a_damaged_or_locked_zip_is_named_in_one_line(tmp_path: Path, harm: str, words: str) -> None:
+    source = tmp_path / "any.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("stays.csv", STAYS * 50)
+    content = bytearray(source.read_bytes())
+    if harm == "flip":  # the first block of the stream is of a kind that there is not
+        content[30 + len("stays.csv")] |= 0b110
+    elif harm == "lock":  # the flag of encryption, in the member's header and in the directory
+        content[6] |= 1
+        content[content.index(b"PK\x01\x02") + 8] |= 1
+    else:
+        del content[len(content) // 2 :]
+    source.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        made(sql_folder(tmp_path), source, tmp_path / "o")

@@ -1,5 +1,6 @@
 """Records from PostgreSQL: the bytes that DuckDB gives, of one state of the database, whatever the warehouse lacks."""
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ import pytest
 
 from lang1 import runs
 from lang1.config import ExtractConfig
-from lang1.ehr import databases, extract
-from lang1.ehr.postgres import Postgres
+from lang1.ehr import databases, extract, writing
 from lang1.errors import InputError
 
 from .hospital import needs_ddl, warehouse
@@ -33,7 +33,7 @@ BROKEN = [
     "UPDATE visit_occurrence SET visit_end_datetime = '-infinity' WHERE person_id = 6",
     "UPDATE note SET note_signed_datetime = 'infinity' WHERE note_id = 70",
     "UPDATE note SET note_id = 80 WHERE note_id IN (81, 90)",
-    "UPDATE note SET visit_occurrence_id = 77 WHERE note_id = 100",
+    "UPDATE note SET visit_occurrence_id = 77 WHERE note_id IN (100, 95)",  # before and after 80 as text
     "UPDATE note SET note_text = e'quotes \"\" '' \\\\ tab\t and\r\nlines, ünï, 𝔘 \\x01' WHERE note_id = 110",
     "UPDATE note SET note_text = '' WHERE note_id = 111",
     "UPDATE claim SET claim_id = NULL WHERE claim_id = 12",
@@ -66,19 +66,17 @@ def test_the_simulated_hospital_gives_the_bytes_that_duckdb_gives(
 
 
 @needs_ddl
-@pytest.mark.parametrize("adbc", [True, False])
-def test_rows_that_break_rules_give_the_same_bytes_by_either_driver(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adbc: bool
+@pytest.mark.parametrize(("adbc", "piece_bytes"), [(True, 1), (True, 2**26), (False, 1)])
+def test_rows_that_break_rules_give_the_same_bytes_by_either_driver_and_in_any_pieces(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adbc: bool, piece_bytes: int
 ) -> None:
     source = warehouse(tmp_path / "w.duckdb", 20, True, *BROKEN)
     from_duckdb = extract(config(), source=source, out=tmp_path / "duckdb", seed=1)
-    plain = Postgres.__init__
-
-    def init(self: Postgres, url: str, kind: str) -> None:
-        plain(self, url, kind)
-        self._adbc = adbc
-
-    monkeypatch.setattr(Postgres, "__init__", init)
+    if not adbc:  # as where it is not installed
+        monkeypatch.setitem(sys.modules, "adbc_driver_manager", None)
+        monkeypatch.setitem(sys.modules, "adbc_driver_postgresql", None)
+    monkeypatch.setattr(databases, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(writing, "BATCH_ROWS", 2_048 if piece_bytes > 1 else 3)
     with server.database() as database:
         server.load(database, source)
         manifest = extract(config(partition_rows=7), source=server.url(database), out=tmp_path / "postgres", seed=1)

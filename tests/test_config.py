@@ -177,6 +177,18 @@ def test_recipe_that_comes_with_lang1_is_valid_and_named_for_its_file(recipe: Pa
     assert load_config(recipe, []).name == recipe.stem
 
 
+def test_the_command_that_the_mimic_recipe_writes_for_its_other_ratio_loads() -> None:
+    recipe = ROOT / "recipes" / "mimic3.yaml"
+    text = recipe.read_text().replace("\\\n  #", "")  # a command over several lines
+    [line] = [line for line in text.splitlines() if "tasks.split_ratio=[70,15,15]" in line]
+    overrides = line.split("lang1 run recipes/mimic3.yaml ")[1].split()
+    other = load_config(recipe, overrides)
+    assert other.tasks.split_ratio == other.tokenize.fold_ratio == (70, 15, 15)
+    assert other.tasks.tasks == other.finetune.tasks == other.evaluate.tasks == ("readmission",)
+    with pytest.raises(ConfigError, match=r"tokenize\.fold_ratio"):
+        load_config(recipe, [one for one in overrides if not one.startswith("tokenize.")])
+
+
 @pytest.mark.parametrize(
     ("name", "differs"),
     [

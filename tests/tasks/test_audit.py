@@ -346,10 +346,10 @@ def test_patient_on_two_sides_of_two_tasks_fails(built: Built, tmp_path: Path) -
 
 def test_outcome_words_are_counted_by_label_and_do_not_fail(built: Built, tmp_path: Path) -> None:
     def say(rows: list[dict[str, Any]]) -> None:
-        for row in rows:
+        for n, row in enumerate(rows):
             if row["label"] == 1:
                 row["text"] += " Time of death 04:10."
-            if row["row_id"].endswith("0"):
+            if n % 3 == 0:
                 row["text"] += " Father EXPIRED of a stroke."
 
     tasks = foreign(built, tmp_path / "tasks", "mortality", "train", say)
@@ -358,11 +358,31 @@ def test_outcome_words_are_counted_by_label_and_do_not_fail(built: Built, tmp_pa
     rows = pq.read_table(tasks / "mortality" / "train.parquet").to_pylist()
     dead = sum(row["label"] for row in rows)
     assert words["time of death"]["rows"] == {"0": 0, "1": dead}
-    assert words["expired"]["rows"]["0"] == sum(r["label"] == 0 and r["row_id"].endswith("0") for r in rows)
-    assert words["time of death"]["lift"] == pytest.approx(len(built.rows("mortality")) / _positives(built), rel=0.01)
+    assert words["expired"]["rows"]["0"] == sum(r["label"] == 0 for r in rows[::3])
+    n, share = len(built.rows("mortality")), dead / _positives(built)
+    smoothed = 5 * dead / n / (n - _positives(built) + 5)
+    assert words["time of death"]["lift"] == pytest.approx(share / smoothed, rel=0.01)
     assert words["expired"]["lift"] < 2
     assert (found["verdict"], found["severity"]) == ("reported", "reports")
     assert findings(built.out / "audit")["outcome_words", "mortality"]["verdict"] == "below threshold"
+
+
+@pytest.mark.parametrize(("wanted", "verdict"), [(0, "reported"), (None, "below threshold")])
+def test_outcome_word_of_a_common_label_is_reported_and_one_of_all_labels_is_not(
+    built: Built, tmp_path: Path, wanted: int | None, verdict: str
+) -> None:
+    def say(rows: list[dict[str, Any]]) -> None:
+        for n, row in enumerate(rows):
+            if n % 3 and wanted in (None, row["label"]):
+                row["text"] += " Time of death 04:10."
+
+    tasks = foreign(built, tmp_path / "tasks", "mortality", "train", say)
+    rows = built.rows("mortality", "train")
+    assert sum(row["label"] == 0 for row in rows) > 2 * len(rows) / 3, "its share over that in all rows is below 1.5"
+    found = findings(audit(built, tasks))["outcome_words", "mortality"]
+    assert found["verdict"] == verdict
+    if wanted is not None:
+        assert [(d["word"], d["of_label"]) for d in found["details"]] == [("time of death", wanted)]
 
 
 def _positives(built: Built) -> int:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from timelines import EVERYTHING, Hospital, build
+from timelines import EVERYTHING, Hospital, at, build
 
-from lang1.config import TasksConfig, load_config
+from lang1.config import AuditConfig, TasksConfig, load_config
+from lang1.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 RECOMMENDED, PAPER = (ROOT / "recipes" / f"remede-{name}.yaml" for name in ("recommended", "paper"))
@@ -41,6 +42,7 @@ def test_paper_differs_as_the_recipe_and_the_page_say() -> None:
         "split_unit", "windows", "denial_other_half", "transfer_hours", "exclude_post_death", "exclude_death_in_stay",
         "exclude_unfollowed", "notes_within_stay", "later_edits", "max_note_delay_hours", "max_summary_delay_hours",
         "exclude_no_disposition", "denial_rule", "claims_follow_up_days", "prompt_set",
+        "audit",
     }  # fmt: skip
     comments = [line for line in PAPER.read_text().splitlines() if line.startswith("  #")]
     assert sum('"' in line for line in comments) >= 8  # the paper's sentences
@@ -63,6 +65,30 @@ def one_of_each() -> Hospital:
     hospital.stay("last", "2021-01-01", "2021-01-02", "last")
     hospital.claim("last", "no denial")
     return hospital
+
+
+def late_and_amended() -> Hospital:
+    """A summary that was signed in the patient's next stay, and an edit that is the last version of its own."""
+    hospital = Hospital()
+    hospital.stay("first", "2020-01-01", "2020-01-03", "back", notes=False)
+    hospital.note("first", "discharge summary", "2020-01-12", "back")
+    hospital.stay("second", "2020-01-10", "2020-01-14", "back")
+    hospital.stay("amended", "2020-01-01", "2020-01-03", "amended")
+    hospital.note(
+        "amended", "discharge summary", "2020-01-04", "amended", note_id="later", written_time=at("2020-01-03")
+    )
+    return hospital
+
+
+def test_what_the_paper_admits_is_accepted_with_its_reason_and_fails_without(tmp_path: Path) -> None:
+    cfg = replace(TASKS_PAPER.tasks, tasks=("readmission",), windows=EVERYTHING, denial_windows=EVERYTHING)
+    built = build(late_and_amended(), tmp_path / "paper", cfg)
+    assert built.manifest["facts"]["audit"]["accepted"] == cfg.audit.accept
+    found = json.loads((built.out / "audit" / "audit.json").read_text())["findings"]
+    counts = {f["check"]: f["found"] for f in found if f["verdict"] == "accepted"}
+    assert counts == {"later_encounter": 1, "addendum": 1}
+    with pytest.raises(InputError, match=r"failed: .*(later_encounter|addendum)"):
+        build(late_and_amended(), tmp_path / "strict", replace(cfg, audit=AuditConfig()))
 
 
 @pytest.mark.parametrize("family", ["recommended", "paper"])

@@ -6,7 +6,8 @@ import csv
 import json
 import random
 import stat
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +172,49 @@ def test_without_tasks_the_seed_splits_and_there_are_no_labels(built: Built, tmp
         export_meds(records=root / "records", corpus=root / "corpus", tasks=out, out=tmp_path / "x", seed=7)
 
 
-def test_single_task_of_patients_with_several_rows_has_one_subject_each(tmp_path: Path) -> None:
-    from dataclasses import replace
+def splits_of(folder: Path) -> dict[int, str]:
+    found = pq.read_table(folder / meds.subject_splits_filepath).to_pylist()
+    return {row["subject_id"]: row["split"] for row in found}
 
+
+def test_splits_are_those_of_the_tasks_whatever_their_ratio_and_seed(tmp_path: Path) -> None:
+    built = build(hospital(), tmp_path, replace(CONFIG, split_ratio=(50, 25, 25)), seed=11, filled=False)
+    splits = splits_of(export(built, tmp_path / "meds"))  # its own seed is 7
+    names = {"train": "train", "val": "tuning", "test": "held_out"}
+    rows = [row for row in built.rows("los") if row["split"] in names]
+    assert rows and all(splits[subject_id(row["patient_id"])] == names[row["split"]] for row in rows)
+    assert splits != splits_of(export(built, tmp_path / "other", tasks=False))
+    given = tmp_path / "given"
+    export_meds(records=tmp_path / "records", corpus=tmp_path / "corpus", tasks=None, out=given, seed=11,
+                split_ratio=(50, 25, 25))  # fmt: skip
+    assert splits == splits_of(given), "the configuration's, without tasks"
+
+
+def test_no_patient_has_a_split_where_notes_are_split(tmp_path: Path) -> None:
+    built = build(hospital(), tmp_path, replace(CONFIG, split_unit="note"), filled=False)
+    out = export(built, tmp_path / "meds")
+    assert splits_of(out) == splits_of(built.out / "meds") == {}
+    meds.SubjectSplitSchema.validate(pq.read_table(out / meds.subject_splits_filepath))
+    assert sum(table.num_rows for table in shards(out)) > 0
+
+
+def test_code_of_a_stay_is_not_known_before_its_discharge(tmp_path: Path) -> None:
+    """OMOP dates a condition by its start, often the admission: before the H&P's prediction time."""
+    given = hospital()
+    stay = given.encounters[0]
+    begun, end, patient = stay["admit_time"], stay["discharge_time"], stay["patient_id"]
+    for code, coded in (("C50.1", begun), ("C50.2", None), ("C50.3", end + timedelta(days=2))):
+        given.code(stay["encounter_id"], code, patient_id=patient, coded_time=coded)
+    given.stay("open", "2022-11-01", None, patient, None, notes=False)
+    given.code("open", "C50.4", patient_id=patient, coded_time=datetime(2022, 11, 3))
+    built = build(given, tmp_path, CONFIG, filled=False)
+    times = {row["code"][-5:]: row["time"] for row in events(export(built, tmp_path / "meds"), patient)}
+    assert (times["C50.1"], times["C50.2"]) == (end, end)
+    assert times["C50.3"] == end + timedelta(days=2)
+    assert times["C50.4"] == datetime(2022, 11, 3), "no discharge: when it was coded"
+
+
+def test_single_task_of_patients_with_several_rows_has_one_subject_each(tmp_path: Path) -> None:
     built = build(hospital(), tmp_path, replace(CONFIG, tasks=("los",)), filled=False)
     rows = built.rows("los")
     patients = {row["patient_id"] for row in rows}

@@ -185,9 +185,13 @@ def test_encounter_that_is_no_inpatient_stay_keeps_its_patients_fold(tmp_path: P
         given.note(f"visit{n}", "ED note", f"{day} 09:00", given.encounters[-1]["patient_id"])
     sql = "SELECT encounter_id, discharge_time AS prediction_time, hash(encounter_id) % 2 AS label FROM encounters "
     path = define(tmp_path / "own", f"{sql} WHERE encounter_class = 'emergency'", note_type="ED note")
-    rows = build_own(tmp_path, path, given=given).rows("side")
+    built = build_own(tmp_path, path, given=given)
+    rows = built.rows("side")
     assert len(rows) == 40
     assert all(row["split"] == patient_fold(7, row["patient_id"]) for row in rows)
+    labels = pq.read_table(built.out / "meds" / "labels" / "side.parquet")["subject_id"].to_pylist()
+    splits = pq.read_table(built.out / "meds" / "metadata" / "subject_splits.parquet")["subject_id"].to_pylist()
+    assert set(labels) <= set(splits), "a label has a split, also of a patient who never had a stay"
 
 
 def test_more_than_two_classes_are_whole_numbers_in_meds(tmp_path: Path) -> None:

@@ -51,7 +51,9 @@ def tasks(tmp_path: Path) -> Path:
                 }
             )
             pq.write_table(table, folder / task / f"{split}.parquet")
-    runs.write_json(folder / "questions.json", {task: {"options": options} for task, options in QUESTIONS.items()})
+    runs.write_json(
+        folder / "questions.json", {task: {"text": "?", "options": options} for task, options in QUESTIONS.items()}
+    )
     return folder
 
 
@@ -128,3 +130,35 @@ def test_folder_without_task_rows_and_rows_without_a_column_are_one_line(tasks: 
     pq.write_table(pq.read_table(broken).drop_columns(["label"]), broken)
     with pytest.raises(InputError, match=r"los.*column"):
         write_statistics(tasks=tasks, out=tasks.parent / "b")
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        (None, r"los/train\.parquet: 1 labels are null and 0 name none of the 4 options"),
+        (4, r"los/train\.parquet: 0 labels are null and 1 name none of the 4 options"),
+        (-1, r"los/train\.parquet: 0 labels are null and 1 name none of the 4 options"),
+        (3, None),
+    ],
+)
+def test_label_that_names_no_option_is_refused_with_file_and_count(
+    tasks: Path, label: int | None, told: str | None
+) -> None:
+    path, out = tasks / "los" / "train.parquet", tasks.parent / "out"
+    table = pq.read_table(path)
+    labels = [label, *table["label"].to_pylist()[1:]]
+    place = table.schema.get_field_index("label")
+    pq.write_table(table.set_column(place, "label", pa.array(labels, pa.int32())), path)
+    if told is None:
+        write_statistics(tasks=tasks, out=out)
+        notes = {(r["task"], r["split"]): r["notes"] for r in read(out / "B1.csv")}
+        assert {r["n"] for r in read(out / "B5.csv") if r["split"] == "train"} == {notes["los", "train"]}
+    else:
+        with pytest.raises(InputError, match=told):
+            write_statistics(tasks=tasks, out=out)
+
+
+def test_question_without_options_is_refused(tasks: Path) -> None:
+    runs.write_json(tasks / "questions.json", {"los": {"text": "How long?"}})
+    with pytest.raises(InputError, match=r"questions\.json: not the text and options of each task"):
+        write_statistics(tasks=tasks, out=tasks.parent / "out")

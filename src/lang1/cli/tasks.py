@@ -118,7 +118,10 @@ def meds(
     config = configure(arguments, "tasks", seed, quiet)
     from lang1.tasks import export_meds
 
-    manifest = export_meds(records=records, corpus=corpus, tasks=tasks, out=out, seed=config.seed, force=force)
+    manifest = export_meds(
+        records=records, corpus=corpus, tasks=tasks, out=out, seed=config.seed,
+        split_ratio=config.tasks.split_ratio, split_unit=config.tasks.split_unit, force=force,
+    )  # fmt: skip
     show(manifest, out, as_json)
 
 

@@ -28,7 +28,7 @@ class AuditConfig:
     accept: dict[str, str] = field(default_factory=dict)
     """check: reason. A check that is accepted does not fail; the reason stands in manifest and audit"""
     outcome_word_lift: float = 3.0
-    """said: rows of one label hold an outcome word so many times as often as all rows"""
+    """said: rows of one label hold an outcome word so many times as often as rows of the other labels"""
     outcome_word_rows: int = 20
     """rows of that label with the word, at least, before its lift is judged"""
     same_text_share: float = 0.01

@@ -37,9 +37,23 @@ def audit_tasks(
 
 
 def export_meds(
-    *, records: Path, corpus: Path, tasks: Path | None, out: Path, seed: int, force: bool = False
+    *,
+    records: Path,
+    corpus: Path,
+    tasks: Path | None,
+    out: Path,
+    seed: int,
+    split_ratio: tuple[float, float, float] = (8.0, 1.0, 1.0),
+    split_unit: str = "patient",
+    force: bool = False,
 ) -> dict[str, Any]:
-    """Write records, notes and labels as a MEDS 0.4 dataset (docs/meds.md). Returns the manifest."""
+    """Write records, notes and labels as a MEDS 0.4 dataset (docs/meds.md). Returns the manifest.
+
+    With `tasks`, seed, ratio and unit of the splits are those of that folder.
+    """
     from lang1.tasks.meds_data import export_data
 
-    return export_data(records=records, corpus=corpus, tasks=tasks, out=out, seed=seed, force=force)
+    return export_data(
+        records=records, corpus=corpus, tasks=tasks, out=out, seed=seed, split_ratio=split_ratio,
+        split_unit=split_unit, force=force,
+    )  # fmt: skip

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _NOT_LETTERS = string.digits + string.punctuation + string.whitespace
+_ADDED_ROWS = 5
 _COMPARED_WORDS = "how often each outcome word stands in the rows of each label"
 _COMPARED_TEXTS = "the texts of train with those of the other splits"
 
@@ -96,16 +97,16 @@ def _outcome_words(
         "SELECT word, label, count(*) FROM audit_rows JOIN audit_words USING (text_key) GROUP BY ALL ORDER BY ALL"
     ).fetchall():
         hits.setdefault(word, {})[label] = n
+    labels = sorted(k for k in totals if k is not None)
     details: list[dict[str, Any]] = []
     for word, by_label in sorted(hits.items()):
-        overall = sum(by_label.values()) / rows.n
-        lifts = {k: by_label.get(k, 0) / n / overall for k, n in totals.items() if k is not None}
+        lifts = {k: _lift(k, by_label, totals) for k in labels}
         judged = {k: v for k, v in lifts.items() if by_label.get(k, 0) >= scope.cfg.outcome_word_rows}
         details.append(
             {
                 "word": words[word][0],
-                "rows": {str(k): by_label.get(k, 0) for k in sorted(k for k in totals if k is not None)},
-                "share": round(overall, 6),
+                "rows": {str(k): by_label.get(k, 0) for k in labels},
+                "share": round(sum(by_label.values()) / rows.n, 6),
                 "lift": round(max(judged.values(), default=0.0), 3),
                 "of_label": max(judged, key=lambda k: judged[k]) if judged else None,
             }
@@ -116,6 +117,21 @@ def _outcome_words(
     return scope.report(
         "outcome_words", rows.task, _COMPARED_WORDS, rows.n, most, scope.cfg.outcome_word_lift, details, bool(high), why
     )
+
+
+def _lift(label: int, hits: dict[int, int], totals: dict[int, int]) -> float:
+    """The word's share in the rows of `label` over its share in the rows of the other labels.
+
+    Over all rows it would be at most 1 / prevalence: a label of 42 % could not reach 3. A few rows with the
+    word's share in all rows join the others: where none has it by chance is no finding, and nothing is divided by 0.
+    """
+    known = [k for k in totals if k is not None]
+    n, elsewhere = (sum(of.get(k, 0) for k in known if k != label) for of in (totals, hits))
+    if n == 0:
+        return 1.0  # nothing to compare with
+    overall = sum(hits.get(k, 0) for k in known) / sum(totals[k] for k in known)
+    expected = (elsewhere + _ADDED_ROWS * overall) / (n + _ADDED_ROWS)
+    return hits.get(label, 0) / totals[label] / expected if expected else 0.0
 
 
 def _same_text(database: duckdb.DuckDBPyConnection, scope: Scope, rows: Rows) -> Finding:

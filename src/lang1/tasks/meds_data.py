@@ -10,9 +10,9 @@
     left_out.csv                    what has no time, and so is no event, by table
 
 One sort by subject and time, which DuckDB does outside of memory; a shard ends at the first subject after SHARD_ROWS
-rows. An event's time is when it was known: a note's is its signing, a code's when it was coded (or the discharge), a
-death's the end of its day. What has no time is left out and counted: static, it would be known before it happened.
-Left out: dataset.json's created_at, since the same inputs give the same bytes.
+rows. An event's time is when it was known: a note's is its signing, a code's when it was coded, but not before the
+discharge, a death's the end of its day. What has no time is left out and counted: static, it would be known before it
+happened. Left out: dataset.json's created_at, since the same inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ _BATCH_ROWS = 2_048
 _IDS = 100_000
 _IS_EVENT = "(time IS NOT NULL OR place = 0)"
 """happened at a known time, or holds for good"""
+Ratio = tuple[float, float, float]
 _SPLITS = {"train": "train", "val": "tuning", "test": "held_out"}
 _MEANINGS = {
     "MEDS_BIRTH": "Birth, at midnight of its day",
@@ -66,7 +67,7 @@ _NOT_EVENTS = {
     "diagnoses": (
         "neither a coding time nor a discharge",
         "SELECT count(*) FROM diagnoses LEFT JOIN encounters USING (encounter_id) "
-        "WHERE coalesce(coded_time, discharge_time) IS NULL",
+        "WHERE greatest(coded_time, discharge_time) IS NULL",
     ),
     "claims": (
         "no status, no status time, or no encounter",
@@ -86,22 +87,31 @@ _NOT_EVENTS = {
 
 
 def export_data(
-    *, records: Path, corpus: Path, tasks: Path | None, out: Path, seed: int, force: bool = False
+    *,
+    records: Path,
+    corpus: Path,
+    tasks: Path | None,
+    out: Path,
+    seed: int,
+    split_ratio: Ratio = (8.0, 1.0, 1.0),
+    split_unit: str = "patient",
+    force: bool = False,
 ) -> dict[str, Any]:
-    """Write the dataset. Returns the manifest. The splits are those of `tasks` where given, else of `seed`.
+    """Write the dataset. Returns the manifest. The splits are those of `tasks` where given, else as configured.
 
     Raises InputError for records that cannot be read or a folder that is not of `lang1 tasks`.
     """
     labels = _labels_of(tasks) if tasks else None
     if tasks:
-        seed = int(runs.read_manifest(tasks)["seed"])
+        seed, split_ratio, split_unit = _splits_of(tasks)
+    ratio = split_ratio if split_unit == "patient" else None
     inputs = {"records": records, "corpus": corpus, **({"tasks": tasks} if tasks else {})}
 
     def work(stage: runs.Stage) -> None:
         database = open_database(records, corpus, stage.scratch())
         try:
             run_sql(database, "meds_events")
-            _make_subjects(database, seed)
+            _make_subjects(database, seed, ratio)
             shards, rows = _write_shards(database, stage.out / "data")
             if rows == 0:
                 raise InputError(f"{records}: holds no event with a time and no patient's fact; nothing to export")
@@ -116,7 +126,8 @@ def export_data(
             _copy_labels(labels, stage.out)
         stage.count(subjects=subjects, events=rows, shards=shards, codes=codes, left_out=left_out)
 
-    return runs.run_stage(out, "meds", {"meds_version": MEDS_VERSION}, seed, inputs, work, force)
+    settings = {"meds_version": MEDS_VERSION, "split_ratio": list(split_ratio), "split_unit": split_unit}
+    return runs.run_stage(out, "meds", settings, seed, inputs, work, force)
 
 
 def _labels_of(tasks: Path) -> Path:
@@ -126,8 +137,15 @@ def _labels_of(tasks: Path) -> Path:
     return tasks / "meds"
 
 
-def _make_subjects(database: duckdb.DuckDBPyConnection, seed: int) -> None:
-    """The table `meds_subjects` (patient_id, subject_id, split) of every patient."""
+def _splits_of(tasks: Path) -> tuple[int, Ratio, str]:
+    """Seed, ratio and unit by which the task sets were split."""
+    manifest = runs.read_manifest(tasks)
+    train, val, test = manifest["config"]["split_ratio"]
+    return int(manifest["seed"]), (float(train), float(val), float(test)), str(manifest["config"]["split_unit"])
+
+
+def _make_subjects(database: duckdb.DuckDBPyConnection, seed: int, ratio: Ratio | None) -> None:
+    """The table `meds_subjects` (patient_id, subject_id, split) of every patient; no split where notes are split."""
     import pyarrow as pa
 
     database.execute("CREATE TABLE meds_subjects (patient_id VARCHAR, subject_id BIGINT, split VARCHAR)")
@@ -138,7 +156,9 @@ def _make_subjects(database: duckdb.DuckDBPyConnection, seed: int) -> None:
             {
                 "patient_id": pa.array(ids, pa.string()),
                 "subject_id": pa.array([subject_id(patient) for patient in ids], pa.int64()),
-                "split": [_SPLITS[patient_fold(seed, patient)] for patient in ids],
+                "split": pa.array(
+                    [_SPLITS[patient_fold(seed, patient, ratio)] if ratio else None for patient in ids], pa.string()
+                ),
             }
         )
         database.register("subject_batch", batch)
@@ -197,7 +217,9 @@ def _write_metadata(database: duckdb.DuckDBPyConnection, out: Path, source: dict
     codes = [str(code) for (code,) in database.execute(f"{events} ORDER BY code").fetchall()]
     table = pa.Table.from_pylist([_describe(code) for code in codes], MEDS_CODES)
     runs.write_table(out / "metadata" / "codes.parquet", table)
-    splits = database.sql("SELECT subject_id, split FROM meds_subjects ORDER BY subject_id").to_arrow_table()
+    splits = database.sql(
+        "SELECT subject_id, split FROM meds_subjects WHERE split IS NOT NULL ORDER BY subject_id"
+    ).to_arrow_table()
     runs.write_table(out / "metadata" / "subject_splits.parquet", splits.cast(SUBJECT_SPLITS))
     ids = database.sql("SELECT patient_id, subject_id FROM meds_subjects ORDER BY patient_id").to_arrow_table()
     runs.write_table(out / "subject_id_map.parquet", ids.cast(SUBJECT_ID_MAP), 0o600)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lang1 import runs
 from lang1.config import TASK_IDS
 from lang1.errors import InputError
+from lang1.tasks.prompts import read_questions
 from lang1.tasks.schema import SPLITS
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def count_tasks(tasks: Path, scratch: Path) -> Counted:
     """Count the rows of every task in the folder, built-in tasks first. Raises InputError."""
     import duckdb
 
-    questions = runs.read_json(tasks / "questions.json")
+    questions = {task: question.options for task, question in read_questions(tasks).items()}
     found = [task for task in (*TASK_IDS, *sorted(set(questions) - set(TASK_IDS))) if (tasks / task).is_dir()]
     found = [task for task in found if task in questions]
     if not found:
@@ -124,8 +125,9 @@ def count_tasks(tasks: Path, scratch: Path) -> Counted:
         database.execute("SET temp_directory = ?", [str(scratch)])
         for task in found:
             _add_rows(database, tasks, task)
+            _check_labels(database, tasks, task, len(questions[task]))
         sizes = [size for task in found for size in _sizes(database, task)]
-        cells = [cell for task in found for cell in _cells(database, task, questions[task]["options"])]
+        cells = [cell for task in found for cell in _cells(database, task, questions[task])]
         both = {"mortality", "los"} <= set(found)
         conditionals = _conditionals(database, questions) if both else []
     finally:
@@ -152,6 +154,21 @@ def _add_rows(database: duckdb.DuckDBPyConnection, tasks: Path, task: str) -> No
         raise InputError(
             f"{tasks / task}: not readable as task rows ({kind}); run the tasks stage again with --force"
         ) from None
+
+
+def _check_labels(database: duckdb.DuckDBPyConnection, tasks: Path, task: str, options: int) -> None:
+    """Raise InputError for labels that name no option: left out of B3-B7 they would disagree with B1."""
+    for split, missing, outside in database.execute(
+        "SELECT split, count(*) FILTER (label IS NULL), count(*) FILTER (label IS NOT NULL AND "
+        "coalesce(TRY_CAST(label AS DOUBLE) NOT IN (SELECT range::DOUBLE FROM range(?)), true)) "
+        f'FROM "rows_{task}" GROUP BY split ORDER BY split',
+        [options],
+    ).fetchall():
+        if missing or outside:
+            raise InputError(
+                f"{tasks / task / f'{split}.parquet'}: {missing:,} labels are null and {outside:,} name none of the "
+                f"{options} options of questions.json (0 to {options - 1}); mend these rows"
+            )
 
 
 def _sizes(database: duckdb.DuckDBPyConnection, task: str) -> list[Size]:
@@ -183,9 +200,9 @@ def _cells(database: duckdb.DuckDBPyConnection, task: str, options: Sequence[str
     return cells
 
 
-def _conditionals(database: duckdb.DuckDBPyConnection, questions: dict[str, Any]) -> list[Conditional]:
+def _conditionals(database: duckdb.DuckDBPyConnection, questions: dict[str, tuple[str, ...]]) -> list[Conditional]:
     """P(LOS | death) and P(death | LOS) over the encounters that are rows of both tasks (Appendix F)."""
-    deaths, stays = questions["mortality"]["options"], questions["los"]["options"]
+    deaths, stays = questions["mortality"], questions["los"]
     found = []
     for split in ("total", *SPLITS):
         counts = {

@@ -44,7 +44,9 @@ WITH facts AS (
         encounter_id, NULL, NULL, NULL, department, NULL
     FROM encounters
 ), coded AS (
-    SELECT diagnoses.patient_id, coalesce(coded_time, discharge_time) AS time, 4 AS place,
+    -- A stay's codes are billed after it, but OMOP dates them by the condition's start, often the admission: the later
+    -- of the two. DuckDB's greatest passes over a null.
+    SELECT diagnoses.patient_id, greatest(coded_time, discharge_time) AS time, 4 AS place,
         coalesce(code_system, 'ICD') || '//' || upper(trim(code)) AS code,
         diagnoses.encounter_id, NULL AS note_id, NULL AS note_type, NULL AS author_role, NULL AS department,
         NULL AS text_value

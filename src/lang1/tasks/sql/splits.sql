@@ -11,8 +11,9 @@ END;
 -- The half of val and test that denial keeps: a hash of its own, nested in the folds.
 CREATE MACRO keeps_half_of(unit) AS fraction_of('denial:' || unit) < 0.5;
 
--- Every patient's fold; where notes are split, patients have none.
+-- Every patient's fold; where notes are split, patients have none. Of all encounters, not of stays: a task of one's own
+-- may have rows of patients who were never inpatients.
 CREATE TABLE folds AS
 SELECT patient_id, fold_of(patient_id) AS fold
-FROM (SELECT DISTINCT patient_id FROM stays)
+FROM (SELECT DISTINCT patient_id FROM encounters)
 WHERE getvariable('split_unit') = 'patient';

@@ -145,7 +145,7 @@ def test_sql_computes_the_fold_of_hashes_py() -> None:
     for ratio in ((8.0, 1.0, 1.0), (70.0, 15.0, 15.0), (1.0, 0.0, 0.0)):
         database = duckdb.connect()
         set_variables(database, TasksConfig(split_ratio=ratio), seed=3407)
-        database.execute("CREATE TABLE stays AS SELECT unnest(?::VARCHAR[]) AS patient_id", [names])
+        database.execute("CREATE TABLE encounters AS SELECT unnest(?::VARCHAR[]) AS patient_id", [names])
         run_sql(database, "splits")
         rows = database.execute("SELECT patient_id, fold, keeps_half_of(patient_id) FROM folds").fetchall()
         assert len(rows) == len(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest
+from timelines import Hospital, config, fill
 
 from lang1 import runs
 from lang1.errors import InputError
-from lang1.tasks import write_statistics
+from lang1.tasks import build_tasks, write_statistics
 from lang1.tasks.schema import SPLITS
 from lang1.tasks.tables import LABEL_TABLES, read_published, wilson
 
@@ -86,6 +88,35 @@ def test_share_of_each_label_stands_beside_the_papers(tasks: Path) -> None:
     assert "| los | 3 (334,515) |" in page
 
 
+@pytest.mark.parametrize("source", ["mimic3", "omop"])
+def test_values_beside_ours_are_those_of_the_same_hospital(tmp_path: Path, source: str) -> None:
+    hospital = Hospital()
+    hospital.stay("a", "2020-01-01 08:00", "2020-01-09 20:00", "a", "Expired")
+    fill(hospital)
+    runs.run_stage(tmp_path / "records", "extract", {}, 0, {}, lambda stage: stage.record(source=source))
+    records, corpus = hospital.write(tmp_path)
+    cfg = config(tasks=("readmission", "mortality", "los"), split_by="patient", los_unit="elapsed")
+    made = build_tasks(cfg, records=records, corpus=corpus, out=tmp_path / "tasks", seed=7)
+    assert made["facts"]["source"] == source
+    days = json.loads((tmp_path / "tasks" / "statistics.json").read_text())["los"]["mean_days"]
+    assert days == pytest.approx((40 * 2 + 8.5) / 41, abs=1e-4)
+    out = tmp_path / "out"
+    write_statistics(tasks=tmp_path / "tasks", out=out)
+    paper = {(r["task"], r["split"]): r["paper_notes"] for r in read(out / "B1.csv")}
+    shares = {(r["split"], r["label"]): r["paper_share"] for r in read(out / "B4.csv")}
+    page = (out / "statistics.md").read_text()
+    if source == "mimic3":
+        assert {key: value for key, value in paper.items() if value} == {
+            ("readmission", "total"): "52725", ("mortality", "total"): "5658", ("los", "total"): "5658"
+        }  # fmt: skip
+        assert {key: value for key, value in shares.items() if value} == {("total", "1"): "0.1055"}
+        assert "Mean length of stay: 2.16 (7.96) days" in page and "(0.0600)" in page and "Appendix B" not in page
+    else:
+        assert paper["los", "train"] == "334515" and shares["train", "1"] == "0.018839"
+        assert "Mean length of stay: 2.16 days" in page and "7.96" not in page
+        assert "Appendix B" in page
+
+
 def test_conditional_shares_condition_on_what_they_say(tasks: Path) -> None:
     out = tasks.parent / "out"
     write_statistics(tasks=tasks, out=out)
@@ -121,6 +152,13 @@ def test_published_values_add_up_as_the_paper_prints_them() -> None:
 def test_interval_is_wilsons(rows: int, n: int) -> None:
     expected = binomtest(rows, n).proportion_ci(method="wilson")
     assert wilson(rows, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_share_lies_within_its_interval_also_of_none_and_of_all_rows() -> None:
+    for n in range(1, 300):
+        for rows in (0, n):
+            low, high = wilson(rows, n)
+            assert low is not None and high is not None and low <= rows / n <= high
 
 
 def test_folder_without_task_rows_and_rows_without_a_column_are_one_line(tasks: Path) -> None:

@@ -79,6 +79,7 @@ def _build(cfg: TasksConfig, own: list[OwnTask], records: Path, corpus: Path, se
         audit=summary(findings),
         prediction_clock=cfg.prediction_clock,
         signed_time_from=origin.signed_time_from,
+        source=origin.source,
         dates_shifted=origin.dates_shifted,
         exclude_newborns=cfg.exclude_newborns,
         cautions={task: said for task, said in cautions.items() if said},

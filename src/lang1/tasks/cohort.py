@@ -184,7 +184,7 @@ def _make_rows(database: duckdb.DuckDBPyConnection, task: str) -> None:
             {split} AS split, clean.note_hash, clean.words, clean.author_role, facts.department,
             facts.age_band, facts.is_child, patients.sex, patients.race, patients.ethnicity, patients.borough,
             {"died_after_discharge" if task == "readmission" else "NULL::BOOLEAN"} AS died_after_discharge,
-            NOT is_no_newborn AS is_newborn, lived_on, by_adt, by_note, claim_days
+            NOT is_no_newborn AS is_newborn, lived_on, by_adt, by_note, claim_days, los_days
         FROM reasons_{task} JOIN facts USING (encounter_id)
         JOIN clean_notes AS clean ON clean.note_id = facts.{prefix}_note_id
         LEFT JOIN patients ON patients.patient_id = facts.patient_id

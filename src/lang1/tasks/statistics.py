@@ -25,7 +25,7 @@ def task_statistics(
     `labels` counts each option, `base_rates` is its share (null without rows), `patients_also_in_train` those of the
     split with a row in train. `small_classes` are the (split, option) with fewer than 50 rows. `message` says why
     there are no rows, or null; `cautions` what to know before reading. Readmission adds what its two readings and the
-    deaths change, denial how long claims take.
+    deaths change, LOS its mean in days, denial how long claims take.
     """
     has_rows = steps[-1].remaining > 0
     task, options = asked.task, asked.question.options
@@ -45,6 +45,7 @@ def task_statistics(
         "cautions": cautions,
         "message": None if has_rows else NO_CLAIMS,
         **(_readmission(database, cfg) if task == "readmission" else {}),
+        **(_length(database, cfg) if task == "los" else {}),
         **(_denial(database, cfg) if task == "denial" else {}),
     }
 
@@ -98,6 +99,12 @@ def _readmission(database: duckdb.DuckDBPyConnection, cfg: TasksConfig) -> dict[
             "agreement": round((both + neither) / rows, 6) if rows else None,
         },
     }
+
+
+def _length(database: duckdb.DuckDBPyConnection, cfg: TasksConfig) -> dict[str, Any]:
+    """Days of a stay, as `los_unit` counts them: the classes alone do not say their mean."""
+    [(mean,)] = database.execute("SELECT avg(los_days) FROM rows_los").fetchall()
+    return {"los_unit": cfg.los_unit, "mean_days": None if mean is None else round(mean, 4)}
 
 
 def _denial(database: duckdb.DuckDBPyConnection, cfg: TasksConfig) -> dict[str, Any]:

@@ -30,7 +30,24 @@ if TYPE_CHECKING:
 
 LABEL_TABLES = {"readmission": "B3", "mortality": "B4", "los": "B5", "cci": "B6", "denial": "B7"}
 """the paper's table of a task's label ratios"""
+MIMIC3 = {
+    ("B1", "readmission", "total", ""): 52_725,
+    ("B3", "readmission", "total", "1"): 0.06,
+    ("B1", "mortality", "total", ""): 5_658,
+    ("B4", "mortality", "total", "1"): 0.1055,
+    ("B1", "los", "total", ""): 5_658,
+    ("days", "los", "total", ""): 7.96,
+}
+"""what 5.2.3 says of its MIMIC-III sets, keyed as `read_published`; Appendix B is of NYU's"""
 SLIPS = {("B2", "cci", "temporal_1"): "as printed; more patients than notes, which cannot be"}
+_OF_NYU = (
+    "Ours, then in brackets the paper's value (Appendix B) where it prints one. `temporal_1` and `temporal_2` are its "
+    "temporal tests of 2021 (denial: 2022) and 2024."
+)
+_OF_MIMIC = (
+    "Ours, then in brackets the paper's value of its MIMIC-III sets (5.2.3), where it has one; readmission's 6 % is as "
+    "rounded there."
+)
 MEMORY, THREADS = "1GB", 2
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -83,6 +100,10 @@ class Counted:
     conditionals: list[Conditional]
     windows: dict[str, dict[str, Any]]
     """`windows` and `denial_windows` of the manifest's configuration; empty for a folder that lang1 did not write"""
+    source: str | None = None
+    """of the records, where the tasks' manifest says it: mimic3 has other published values"""
+    mean_days: float | None = None
+    """mean length of stay, from the statistics.json of `lang1 tasks`"""
     pretraining: tuple[str, str] | None = None
     """days of the first and last signed note of the pretraining corpus, when its tokens were given"""
 
@@ -132,7 +153,7 @@ def count_tasks(tasks: Path, scratch: Path) -> Counted:
         conditionals = _conditionals(database, questions) if both else []
     finally:
         database.close()
-    return Counted(sizes, cells, conditionals, _windows(tasks))
+    return Counted(sizes, cells, conditionals, _windows(tasks), _source(tasks), _mean_days(tasks))
 
 
 def _add_rows(database: duckdb.DuckDBPyConnection, tasks: Path, task: str) -> None:
@@ -240,6 +261,22 @@ def _windows(tasks: Path) -> dict[str, dict[str, Any]]:
     return {name: config[name] for name in ("windows", "denial_windows") if name in config}
 
 
+def _source(tasks: Path) -> str | None:
+    return runs.read_manifest(tasks).get("facts", {}).get("source") if runs.is_complete(tasks) else None
+
+
+def _mean_days(tasks: Path) -> float | None:
+    """As `lang1 tasks` counted it: the rows hold classes, not days."""
+    path = tasks / "statistics.json"
+    found = runs.read_json(path) if runs.is_complete(tasks) and path.exists() else {}
+    return found.get("los", {}).get("mean_days")
+
+
+def _published(counted: Counted) -> dict[tuple[str, str, str, str], float]:
+    """The paper's values of the hospital whose rows these are."""
+    return MIMIC3 if counted.source == "mimic3" else read_published()
+
+
 def _pretraining(tokens: Path | None) -> tuple[str, str] | None:
     if tokens is None:
         return None
@@ -267,7 +304,8 @@ def wilson(rows: int, n: int) -> tuple[float, float] | tuple[None, None]:
     share, weight = rows / n, _Z * _Z / n
     middle = (share + weight / 2) / (1 + weight)
     half = _Z / (1 + weight) * (share * (1 - share) / n + weight / n / 4) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # around the share also where rounding says otherwise (0 or all rows): a figure's error bar has no negative length
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 # --- written ---------------------------------------------------------------------------------------------------
@@ -281,7 +319,7 @@ def read_published() -> dict[tuple[str, str, str, str], float]:
 
 def _tables(counted: Counted) -> dict[str, tuple[list[str], list[list[Any]]]]:
     """Every CSV by name: its header and rows."""
-    published = read_published()
+    published = _published(counted)
     tables: dict[str, tuple[list[str], list[list[Any]]]] = {
         "B1": (["task", "split", "notes", "paper_notes"], []),
         "B2": (["task", "split", "patients", "paper_patients", "remark"], []),
@@ -289,7 +327,7 @@ def _tables(counted: Counted) -> dict[str, tuple[list[str], list[list[Any]]]]:
     for size in counted.sizes:
         key = (size.task, size.split)
         tables["B1"][1].append([*key, size.notes, _whole(published.get(("B1", *key, "")))])
-        remark = SLIPS.get(("B2", *key), "")
+        remark = "" if published is MIMIC3 else SLIPS.get(("B2", *key), "")
         tables["B2"][1].append([*key, size.patients, _whole(published.get(("B2", *key, ""))), remark])
     header = ["task", "split", "label", "option", "rows", "n", "share", "ci_low", "ci_high", "paper_share"]
     for cell in counted.cells:
@@ -329,13 +367,12 @@ def _write_csvs(counted: Counted, out: Path) -> None:
 
 def render_markdown(counted: Counted, drawn: Iterable[str]) -> str:
     """The tables as the paper prints them, ours first and the paper's value in brackets."""
-    published = read_published()
+    published = _published(counted)
     tasks = list(dict.fromkeys(size.task for size in counted.sizes))
     columns = (*SPLITS, "total")
     parts = [
         "# Statistics of the task sets",
-        "Ours, then in brackets the paper's value (Appendix B) where it prints one. `temporal_1` and `temporal_2` are "
-        "its temporal tests of 2021 (denial: 2022) and 2024. Shares carry their 95 % Wilson interval in the CSV files.",
+        (_OF_MIMIC if published is MIMIC3 else _OF_NYU) + " Shares carry their 95 % Wilson interval in the CSV files.",
     ]
     for table, what, of in (("B1", "Notes", "notes"), ("B2", "Patients", "patients")):
         by = {(size.task, size.split): getattr(size, of) for size in counted.sizes}
@@ -344,7 +381,8 @@ def render_markdown(counted: Counted, drawn: Iterable[str]) -> str:
             for task in tasks
         ]
         parts += [f"## Table {table}. {what} a task and split", _grid(["task", *columns], lines)]
-        parts += [f"{task}, {split}: {why}." for (t, task, split), why in SLIPS.items() if t == table and task in tasks]
+        slips = {} if published is MIMIC3 else SLIPS
+        parts += [f"{task}, {split}: {why}." for (t, task, split), why in slips.items() if t == table and task in tasks]
     for task in tasks:
         name = LABEL_TABLES.get(task, f"labels-{task}")
         cells = [cell for cell in counted.cells if cell.task == task]
@@ -364,6 +402,9 @@ def render_markdown(counted: Counted, drawn: Iterable[str]) -> str:
         words = next(size.words for size in counted.sizes if size.task == task and size.split == "total")
         title = f"Table {name}" if task in LABEL_TABLES else "Labels"
         told = _beside(f"{words:,}", published.get(("words", task, "total", "")), ",.0f")
+        if task == "los" and counted.mean_days is not None:
+            days = _beside(f"{counted.mean_days:.2f}", published.get(("days", task, "total", "")), ".2f")
+            told += f". Mean length of stay: {days} days"
         parts += [f"## {title}. {task}: share of each label", f"Words: {told}.", _grid(["split", "n", *options], lines)]
     parts += [f"![{name.removesuffix('.svg')}]({name})" for name in drawn if name.endswith(".svg")]
     return "\n\n".join(parts) + "\n"

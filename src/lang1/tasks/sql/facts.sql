@@ -73,6 +73,7 @@ SELECT
     stay.is_expired OR stay.disposition IS NOT NULL AS has_disposition,
     stay.is_expired::INTEGER AS mortality_label,
     stay.days IS NOT NULL AND stay.days >= 0 AS has_length,
+    stay.days AS los_days,
     stay.los_label,
     -- Charlson
     stay.has_codes,

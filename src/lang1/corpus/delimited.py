@@ -75,7 +75,10 @@ def read_header(path: Path, name: str, delimiter: str) -> tuple[list[str], int]:
         if head.count(b'"', 0, end) % 2 == 0:
             break
     text, _ = _text(head[:end].removeprefix(b"\xef\xbb\xbf"))
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error:  # a field beyond the module's limit
+        raise InputError(f"{name}: the first row is no header; a field does not end (a broken quote?)") from None
     return [column.strip() for column in rows[0]] if rows else [], end
 
 

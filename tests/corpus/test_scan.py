@@ -17,9 +17,12 @@ import pytest
 import zstandard
 from corpus_records import note, prose, write_corpus
 
-from lang1.config import TokenizeConfig
-from lang1.corpus import scan_files, tokenize
+from lang1 import runs
+from lang1.config import CleanConfig, TokenizeConfig
+from lang1.corpus import clean, reading, scan_files, tokenize
+from lang1.corpus.identifiers import count_matches
 from lang1.corpus.scan import as_lines
+from lang1.ehr.schema import NOTES
 from lang1.errors import InputError
 
 PHI = "Seen by Dr. Kowalski on 3/4/2021, call 212-555-0187, MRN 00123456, SSN 123-45-6789, a.b@nyu.edu today."
@@ -99,6 +102,47 @@ def test_dictionaries_lists_and_structs_are_read(tmp_path: Path) -> None:
     })  # fmt: skip
     pq.write_table(table, tmp_path / "a.parquet")
     assert totals(tmp_path / "a.parquet") == {name: 5 * n for name, n in EXPECTED.items()}
+
+
+def test_a_corpus_with_a_reject_that_is_not_utf8_is_scanned_whole(tmp_path: Path) -> None:
+    texts = [f"{prose(0)} {PHI}".encode(), b"Caf\xe9: call 212-555-0187", b"too short"]
+    rows = pa.Table.from_pylist([note(i, None) for i in range(3)], schema=NOTES)
+    raw = pa.Array.from_buffers(pa.large_string(), 3, pa.array(texts, pa.large_binary()).buffers())
+    runs.write_table(tmp_path / "r/notes/part-00000.parquet", rows.set_column(9, NOTES.field("text"), raw))
+    clean(CleanConfig(), records=tmp_path / "r", out=tmp_path / "corpus", seed=1)
+    result = scan_files([tmp_path / "corpus"], workers=1)
+    found = {Path(f["file"]).parent.name: f for f in result["files"] if f["column"] == "text" and "part" in f["file"]}
+    assert found["rejects"]["documents"] == 2
+    assert found["rejects"]["patterns"]["phone"]["matches"] == 1
+    assert found["notes"]["patterns"]["phone"]["matches"] == 1
+    assert not [secret for secret in SECRETS if secret in json.dumps(result)]
+
+
+BYTES = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.binary(): pa.binary(),
+    pa.large_binary(): pa.large_binary(),
+}
+
+
+@pytest.mark.parametrize("kind", BYTES, ids=str)
+@pytest.mark.parametrize("words", [PHI.encode(), b"\xe9 " + PHI.encode()])
+def test_texts_of_every_type_are_counted_whether_utf8_or_not(kind: Any, words: bytes) -> None:
+    column = pa.array([words, None, b"x"], BYTES[kind]).view(kind)
+    for name, values in (("plain", column), ("coded", column.dictionary_encode())):
+        found = dict.fromkeys(EXPECTED, 0)
+        for _, text, _ in reading._column(name, values):
+            found = {n: found[n] + count_matches(text or "").get(n, 0) for n in found}
+        assert found == EXPECTED, name
+
+
+def test_a_list_of_texts_that_are_not_utf8_is_one_line(tmp_path: Path) -> None:
+    texts = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"list": pa.ListArray.from_arrays([0, 1], texts)}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: row group 0: not readable") as caught:
+        scan_files([tmp_path], workers=1)
+    assert "caf" not in str(caught.value)
 
 
 def test_a_corpus_and_its_tokens_decoded_hold_the_same(tmp_path: Path) -> None:

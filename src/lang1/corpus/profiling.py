@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,25 +227,42 @@ def _top(
     return rows
 
 
+def _pool_types(
+    cfg: ProfileConfig, database: duckdb.DuckDBPyConnection, category: str
+) -> tuple[list[Group], list[Group]]:
+    """Note types of a category that are shown, and those put together: the same in every table, or two would differ."""
+    return pool(_groups(database, "note_type", where=f"category = {quote(category)}"), cfg.suppress_below)
+
+
 def _by_year(cfg: ProfileConfig, database: duckdb.DuckDBPyConnection, categories: list[str]) -> list[Row]:
-    listed = ", ".join(map(quote, categories))
-    groups = _groups(database, "year", "category", "note_type", where=f"category IN ({listed})")
-    shown, pooled = pool(groups, cfg.suppress_below)
-    rows: list[Row] = [
-        {"year": g.key[0], "category": g.key[1], "note_type": g.key[2], "notes": g.notes, "words": g.words}
-        for g in sorted(shown, key=lambda group: group.key)
-    ]
-    if pooled:
-        notes, words = sum(g.notes for g in pooled), sum(g.words for g in pooled)
-        rows.append({"year": OTHER, "category": OTHER, "note_type": OTHER, "notes": notes, "words": words})
-    return rows
+    """Notes by year of each category and type that `lengths` shows, which gives their sum.
+
+    So the years that are put together are those of one type: a pool over several would be known type by type.
+    """
+    of_type: dict[tuple[str, str], list[Group]] = {}
+    for group in _groups(database, "category", "note_type", "year"):
+        of_type.setdefault((group.key[0], group.key[1]), []).append(replace(group, key=group.key[2:]))
+    rows: list[Row] = []
+    for category in sorted(categories):
+        kinds, hidden = _pool_types(cfg, database, category)
+        for kind in (group.key[0] for group in kinds):
+            shown, pooled = pool(of_type[category, kind], cfg.suppress_below)
+            rows += [_year_row(group.key[0], category, kind, [group]) for group in shown]
+            rows += [_year_row(OTHER, category, kind, pooled)] if pooled else []
+        rows += [_year_row(OTHER, category, OTHER, hidden)] if hidden else []
+    return sorted(rows, key=lambda row: (row["year"] == OTHER, row["year"], row["category"], row["note_type"]))
+
+
+def _year_row(year: str, category: str, kind: str, groups: list[Group]) -> Row:
+    notes, words = sum(group.notes for group in groups), sum(group.words for group in groups)
+    return {"year": year, "category": category, "note_type": kind, "notes": notes, "words": words}
 
 
 def _lengths(cfg: ProfileConfig, database: duckdb.DuckDBPyConnection, categories: list[str]) -> list[Row]:
     rows: list[Row] = []
     for category in sorted(categories):
         where = f"category = {quote(category)}"
-        shown, _ = pool(_groups(database, "note_type", where=where), cfg.suppress_below)
+        shown, _ = _pool_types(cfg, database, category)
         kinds = sorted(group.key[0] for group in shown)
         for kind in ["all", *kinds]:
             also = "" if kind == "all" else f" AND coalesce(note_type::VARCHAR, '{UNSPECIFIED}') = {quote(kind)}"

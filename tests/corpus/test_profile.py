@@ -217,6 +217,8 @@ def published(folder: Path, notes: list[dict[str, Any]]) -> np.ndarray:
             for r in listed:
                 is_rest = r[key] == "other"
                 sets.append([yes and (v not in alone if is_rest else v == r[key]) for yes, v in values])
+                if r["share_of_specified"]:  # a share and its part give the whole
+                    sets.append([yes and v != "unspecified" for yes, v in values])
     return np.array(sets, dtype=float)
 
 
@@ -274,6 +276,41 @@ def test_pooling_leaves_no_group_to_be_had_by_a_difference() -> None:
     assert pool(groups, 0) == (groups, [])
     assert pool(groups[2:], 11) == ([], groups[2:])
     assert [g.key[0] for g in pool(groups, 11, keep_pool=False)[0]] == ["a", "b"]
+
+
+def test_notes_that_specify_nothing_keep_company_only_where_no_other_group_is_left() -> None:
+    nothing, few = Group(("unspecified",), 20, 12), Group(("d",), 5, 5)
+    shown, pooled = pool([Group(("a",), 100, 50), nothing, few], 11)
+    assert (shown, {g.key[0] for g in pooled}) == ([nothing], {"a", "d"})
+    assert pool([nothing, few], 11) == ([], [few, nothing])
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("without", "hidden"), [(3, True), (15, False), (0, False)])
+def test_shares_of_what_is_specified_are_shown_unless_they_give_the_rest(
+    without: int, hidden: bool, tmp_path: Path
+) -> None:
+    made_of = [
+        note(i, prose(i), patient_id=f"p{i}", department=None if i < without else DEPARTMENTS[i % 3]) for i in range(90)
+    ]
+    profile(CFG, corpus=write_corpus(tmp_path, made_of), records=None, out=tmp_path / "p", seed=1)
+    found = table(tmp_path / "p", "top_departments")
+    assert sum(int(row["notes"]) for row in found) == 90
+    assert [int(row["notes"]) for row in found if row["department"] == "unspecified"] == [without] * (without > 11)
+    for row in found:
+        share = (
+            "" if hidden or row["department"] == "unspecified" else str(round(int(row["notes"]) / (90 - without), 4))
+        )
+        assert row["share_of_specified"] == share
+
+
+def test_the_figure_says_of_what_its_shares_are() -> None:
+    shown = {"category": "hospital", "rank": "1", "department": "icu", "share_of_notes": 0.5}
+    for share, said, bar in ((0.6, "% of the notes that specify it", 60.0), (None, "% of all notes", 50.0)):
+        figure = profile_pages._draw_top(CFG, {"top_departments": [shown | {"share_of_specified": share}]})
+        (axis,) = figure.axes
+        assert axis.get_xlabel() == said
+        assert axis.patches[0].get_width() == pytest.approx(bar)
 
 
 def test_lengths_are_those_of_the_notes(made: Path) -> None:

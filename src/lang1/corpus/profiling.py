@@ -170,13 +170,13 @@ def _groups(database: duckdb.DuckDBPyConnection, *columns: str, where: str = "TR
 def pool(groups: list[Group], least: int, keep_pool: bool = True) -> tuple[list[Group], list[Group]]:
     """Groups shown alone, and those put together: all of fewer than `least` patients and the smallest of the others.
 
-    The last makes the pool as large as itself: without it, the pool could be one patient. With `keep_pool` false the
-    small ones are left out of everything and need no company.
+    The last makes the pool as large as itself: without it, the pool could be one patient. `unspecified` is that last
+    only where no other is left. With `keep_pool` false the small ones are left out of everything and need no company.
     """
     shown = [group for group in groups if group.patients >= least]
     pooled = [group for group in groups if group.patients < least]
     if pooled and keep_pool and shown:
-        smallest = min(shown, key=lambda group: (group.patients, group.key))
+        smallest = min(shown, key=lambda group: (UNSPECIFIED in group.key, group.patients, group.key))
         shown.remove(smallest)
         pooled.append(smallest)
     return shown, pooled
@@ -214,6 +214,8 @@ def _top(
         listed, rest = named[: cfg.top], [*named[cfg.top :], *pooled]
         total = sum(group.notes for group in (*shown, *pooled))
         specified = total - sum(group.notes for group in unspecified)
+        # shares of what is specified would give the notes that are not, by the difference to the total
+        is_hidden = any(group.key[0] == UNSPECIFIED for group in pooled)
         entries = [(str(rank), group.key[0], group.notes) for rank, group in enumerate(listed, start=1)]
         entries += [("", OTHER, sum(group.notes for group in rest))] if rest else []
         entries += [("", UNSPECIFIED, group.notes) for group in unspecified]
@@ -222,7 +224,7 @@ def _top(
             if column == "diagnosis":
                 row["title"] = titles.get(_plain_code(value), "") if rank else ""
             row |= {"notes": notes, "share_of_notes": _share(notes, total)}
-            row["share_of_specified"] = None if value == UNSPECIFIED else _share(notes, specified)
+            row["share_of_specified"] = None if is_hidden or value == UNSPECIFIED else _share(notes, specified)
             rows.append(row)
     return rows
 

@@ -329,6 +329,21 @@ def test_lengths_are_those_of_the_notes(made: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("notes", "least", "shown"), [(20, 11, False), (219, 11, False), (220, 11, True), (20, 0, True)]
+)
+def test_the_ends_of_the_lengths_are_shown_where_enough_notes_lie_beyond(
+    notes: int, least: int, shown: bool, tmp_path: Path
+) -> None:
+    made_of = [note(i, prose(i, 12 + i), patient_id=f"p{i}") for i in range(notes)]
+    cfg = replace(CFG, suppress_below=least)
+    profile(cfg, corpus=write_corpus(tmp_path, made_of), records=None, out=tmp_path / "p", seed=1)
+    for row in table(tmp_path / "p", "lengths"):
+        assert [row[name] != "" for name in ("p5", "p25", "p50", "p75", "p95")] == [shown, True, True, True, shown]
+        assert row["p50"] == str(12 + (notes + 1) // 2 - 1)
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_the_share_that_each_rule_touched_comes_from_the_corpus_manifest(made: Path, tmp_path: Path) -> None:
     rules = {r["name"]: r for r in table(made / "all", "cleaning") if r["kind"] == "rule"}
     counted = runs.read_manifest(made / "corpus")["facts"]["rules"]

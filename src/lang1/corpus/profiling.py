@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import duckdb
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+OUTER = (0.05, 0.95)
+"""in a small group these are its shortest and its longest note"""
 LISTS = {"department": "departments", "diagnosis": "diagnoses", "borough": "boroughs"}
 OTHER = "other"
 UNSPECIFIED = "unspecified"
@@ -274,7 +276,11 @@ def _lengths(cfg: ProfileConfig, database: duckdb.DuckDBPyConnection, categories
             notes = sum(number for _, number in counts)
             mean = sum(words * number for words, number in counts) / notes
             row: Row = {"category": category, "note_type": kind, "notes": notes, "mean": round(mean, 1)}
-            rows.append(row | {f"p{100 * q:.0f}": quantile(counts, q) for q in QUANTILES})
+            for q in QUANTILES:
+                # so many notes are at least as short, and as long
+                is_shown = q not in OUTER or round(min(q, 1 - q) * notes, 6) >= cfg.suppress_below
+                row[f"p{100 * q:.0f}"] = quantile(counts, q) if is_shown else None
+            rows.append(row)
     return rows
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -194,6 +196,38 @@ def test_the_number_of_processes_does_not_change_the_counts(tmp_path: Path, monk
     monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
     assert scan_files([tmp_path], workers=2) == alone
     assert alone["totals"]["ssn"]["matches"] == 301
+
+
+def test_a_script_without_a_guard_is_run_once(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(PHI)
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from lang1.corpus import scan, scan_files\n"
+        "scan.PARALLEL_BYTES = 0\n"
+        f"found = scan_files([Path({str(tmp_path)!r}, name) for name in ('a.txt', 'b.txt')], workers=2)\n"
+        "print('matches', found['matches'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "mine.py")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "matches 12\n"), done.stderr
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lang1.corpus import scan
+
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(PHI)
+    monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(scan, "count_unit", _die)
+    with pytest.raises(InputError, match="scan: a worker process was killed") as caught:
+        scan_files([tmp_path], workers=2)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

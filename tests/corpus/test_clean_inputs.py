@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import os
@@ -225,6 +226,34 @@ def test_a_gzip_that_ends_early_names_the_last_row(tmp_path: Path) -> None:
     (tmp_path / "n.csv.gz").write_bytes(gzip.compress(raw)[:-4000])
     with pytest.raises(InputError, match=r"n\.csv\.gz: gzip ends early or is damaged after row [34]\d; "):
         clean(CleanConfig(), notes=tmp_path / "n.csv.gz", out=tmp_path / "c", seed=1)
+
+
+class _Failing(io.BytesIO):
+    def read1(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def _refuse(path: Path) -> Any:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize(
+    ("opened", "why"), [(_refuse, "Permission denied"), (lambda path: _Failing(), "Input/output error")]
+)
+def test_a_gzip_that_cannot_be_read_is_named_itself(tmp_path: Path, monkeypatch: Any, opened: Any, why: str) -> None:
+    (tmp_path / "n.csv.gz").write_bytes(gzip.compress(as_csv([note(0, LONG)])))
+    monkeypatch.setattr(delimited.gzip, "open", opened)
+    with pytest.raises(InputError) as caught:
+        clean(CleanConfig(), notes=tmp_path / "n.csv.gz", out=tmp_path / "c", seed=1)
+    assert str(caught.value) == f"{tmp_path / 'n.csv.gz'}: cannot be read ({why}); check it"
+
+
+def test_where_a_gzip_cannot_be_unpacked_to_the_target_is_named(tmp_path: Path) -> None:
+    (tmp_path / "n.csv.gz").write_bytes(gzip.compress(b"x" * 100))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="file/unpacked: cannot be written") as caught:
+        delimited.unpack(tmp_path / "n.csv.gz", tmp_path / "file" / "unpacked")
+    assert "n.csv.gz" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

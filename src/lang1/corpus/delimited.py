@@ -46,12 +46,14 @@ def unpack(path: Path, target: Path) -> None:
 
 def _unpacked(path: Path) -> Iterator[bytes | None]:
     """What a .gz holds, block by block; null last when it is not whole."""
-    with gzip.open(path) as source:
-        try:
+    try:
+        with gzip.open(path) as source:
             while block := source.read1(BLOCK):
                 yield block
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            yield None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        yield None
+    except OSError as error:  # whoever writes the blocks would take it for a fault of theirs
+        raise InputError(f"{path}: cannot be read ({error.strerror or type(error).__name__}); check it") from None
 
 
 # --- header ----------------------------------------------------------------------------------------------------

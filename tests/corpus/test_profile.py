@@ -394,6 +394,18 @@ def test_titles_are_read_in_both_forms_and_stand_beside_their_codes(made: Path, 
         read_titles(tmp_path / "empty.txt")
 
 
+@pytest.mark.parametrize(("few", "shown"), [(4, False), (15, True)])
+def test_what_cleaning_counted_does_not_give_a_category_that_is_left_out(few: int, shown: bool, tmp_path: Path) -> None:
+    made_of = [
+        note(i, f"<p>{prose(i)}</p>", patient_id=f"p{i}", category="pathology" if i < few else "hospital")
+        for i in range(60)
+    ]
+    profile(CFG, corpus=write_corpus(tmp_path, made_of), records=None, out=tmp_path / "p", seed=1)
+    assert ("pathology" in {row["category"] for row in table(tmp_path / "p", "totals")}) is shown
+    assert bool(table(tmp_path / "p", "cleaning")) is shown
+    assert (tmp_path / "p" / "cleaning.svg").exists()
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_a_name_that_a_spreadsheet_would_run_is_set_off(tmp_path: Path) -> None:
     made_of = [note(i, prose(i), patient_id=f"p{i}", department="=HYPERLINK(1)") for i in range(20)]

@@ -138,7 +138,7 @@ def make_tables(
     has_records: bool,
 ) -> dict[str, list[Row]]:
     """Every table by the name of its file."""
-    shown, _ = pool(_groups(database, "category"), cfg.suppress_below, keep_pool=False)
+    shown, left_out = pool(_groups(database, "category"), cfg.suppress_below, keep_pool=False)
     categories = [group.key[0] for group in shown]
     if not categories:
         raise InputError(
@@ -152,7 +152,8 @@ def make_tables(
     tables["notes_by_year_and_type"] = _by_year(cfg, database, categories)
     tables["lengths"] = _lengths(cfg, database, categories)
     tables["length_histogram"] = _histogram(cfg, database, categories)
-    tables["cleaning"] = _cleaning(cfg, cleaning)
+    # cleaning counted all categories: a count and its share, less the totals, would give one that is left out
+    tables["cleaning"] = [] if left_out else _cleaning(cfg, cleaning)
     return tables
 
 

@@ -56,6 +56,36 @@ def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
             cluster.wait_for(client, client.submit(os._exit, 1), "the third")
 
 
+def test_two_runs_of_one_process_id_share_no_task(tmp_path: Path, monkeypatch: Any) -> None:
+    """On one scheduler, drivers in containers often have the same process id."""
+    keys: list[str] = []
+
+    class Done:
+        def __init__(self, counts: Any) -> None:
+            self.counts = counts
+
+        def release(self) -> None:
+            pass
+
+    class Client:
+        def submit(self, work: Any, *args: Any, key: str, pure: bool, **settings: Any) -> Done:
+            keys.append(key)
+            return Done(work(*args, **settings))
+
+    @contextlib.contextmanager
+    def open_client(*_: Any) -> Iterator[Client]:
+        yield Client()
+
+    monkeypatch.setattr(cluster, "open_client", open_client)
+    monkeypatch.setattr(cluster, "wait_for", lambda client, future, what: future.counts)
+    records = write_records(tmp_path / "r", [note(i, prose(i)) for i in range(60)])
+    for out in ("a", "b"):
+        clean(CleanConfig(partition_rows=30, scheduler="tcp://x:1"), records=records, out=tmp_path / out, seed=1)
+    assert len(keys) == len(set(keys)) == 4
+    assert {key.split("-")[1] for key in keys} == {"0", "1"}
+    assert file_hashes(tmp_path / "a") == file_hashes(tmp_path / "b")
+
+
 @contextlib.contextmanager
 def dask_processes(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
     """A scheduler and two workers, each a process: the address, the scheduler and the workers."""

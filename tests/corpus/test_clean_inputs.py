@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import os
@@ -181,11 +182,78 @@ def test_a_file_that_is_not_what_it_should_be_is_one_line(tmp_path: Path, name: 
     assert not list((tmp_path / "c").rglob("part-*"))
 
 
+SAID = "Zebra denies pain"
+NO_HEADERS = {
+    "a note in the first row": (f"1,7,{SAID} since yesterday\n2,8,{SAID} since today\n", "no header (3 fields)"),
+    "a short note in the first row": (f"1,7,{SAID}\n2,8,{SAID}\n", "no header (3 fields)"),
+    "a note near a column's name": ("1,7,text of zebra\n", "no header (3 fields)"),
+    "a quote that is not closed": (f'note_id,patient_id,"text\n1,7,{SAID}\n', "no header (3 fields)"),
+    "a field beyond any limit": (f'note_id,"{SAID * 9_000}\n1,7,{SAID}\n', "the first row is no header; a field"),
+    "names longer than any": (f"note_id,patient_id,{'zebra' * 13}\n", "no header (3 fields)"),
+    "an empty row": ("\n1,7\n", "no header (0 fields)"),
+}
+
+
+@pytest.mark.parametrize("name", NO_HEADERS)
+def test_of_a_first_row_that_is_no_header_no_word_is_shown(tmp_path: Path, name: str) -> None:
+    content, told = NO_HEADERS[name]
+    (tmp_path / "n.csv").write_text(content)
+    with pytest.raises(InputError) as caught:
+        clean(CleanConfig(), notes=tmp_path / "n.csv", out=tmp_path / "c", seed=1)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value) and "zebra" not in str(caught.value).lower()
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("header", "shown"),
+    [
+        ("ROW_ID,Note Text,Date of birth,v1.2-b", "the file has ROW_ID, Note Text, Date of birth, v1.2-b"),
+        (",note_id,Größe,note_text", "the file has note_id, Größe, note_text"),  # an index of pandas
+        (f"note_id,text,{'x' * 50}", "the file has note_id, text"),
+        ("x" * 50, "the file has 1 fields"),
+    ],
+)
+def test_of_a_header_the_names_are_shown(tmp_path: Path, header: str, shown: str) -> None:
+    (tmp_path / "n.csv").write_text(f"{header}\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        clean(CleanConfig(), notes=tmp_path / "n.csv", out=tmp_path / "c", seed=1)
+    assert str(caught.value).endswith(shown)
+
+
 def test_a_gzip_that_ends_early_names_the_last_row(tmp_path: Path) -> None:
     raw = as_csv([note(i, os.urandom(300).hex()) for i in range(50)])
     (tmp_path / "n.csv.gz").write_bytes(gzip.compress(raw)[:-4000])
     with pytest.raises(InputError, match=r"n\.csv\.gz: gzip ends early or is damaged after row [34]\d; "):
         clean(CleanConfig(), notes=tmp_path / "n.csv.gz", out=tmp_path / "c", seed=1)
+
+
+class _Failing(io.BytesIO):
+    def read1(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def _refuse(path: Path) -> Any:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize(
+    ("opened", "why"), [(_refuse, "Permission denied"), (lambda path: _Failing(), "Input/output error")]
+)
+def test_a_gzip_that_cannot_be_read_is_named_itself(tmp_path: Path, monkeypatch: Any, opened: Any, why: str) -> None:
+    (tmp_path / "n.csv.gz").write_bytes(gzip.compress(as_csv([note(0, LONG)])))
+    monkeypatch.setattr(delimited.gzip, "open", opened)
+    with pytest.raises(InputError) as caught:
+        clean(CleanConfig(), notes=tmp_path / "n.csv.gz", out=tmp_path / "c", seed=1)
+    assert str(caught.value) == f"{tmp_path / 'n.csv.gz'}: cannot be read ({why}); check it"
+
+
+def test_where_a_gzip_cannot_be_unpacked_to_the_target_is_named(tmp_path: Path) -> None:
+    (tmp_path / "n.csv.gz").write_bytes(gzip.compress(b"x" * 100))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="file/unpacked: cannot be written") as caught:
+        delimited.unpack(tmp_path / "n.csv.gz", tmp_path / "file" / "unpacked")
+    assert "n.csv.gz" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

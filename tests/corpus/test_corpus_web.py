@@ -92,6 +92,25 @@ def test_a_file_cut_short_or_of_another_kind_is_refused(tmp_path: Path, name: st
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl.gz"])
+def test_a_file_with_a_flipped_byte_anywhere_is_refused_or_read_right(tmp_path: Path, name: str) -> None:
+    pack = zstd if name.endswith("zst") else gzip.compress
+    whole = pack(jsonl(TEXTS))
+    refused = 0
+    for at in range(0, len(whole), max(len(whole) // 80, 1)):
+        broken = bytearray(whole)
+        broken[at] ^= 0xFF
+        (tmp_path / name).write_bytes(broken)
+        try:
+            assert read(tmp_path)[0] == TEXTS or name.endswith("zst"), at  # our zstd frames carry no checksum
+        except InputError as error:
+            refused += 1
+            assert name in str(error) and "\n" not in str(error) and "Document" not in str(error)
+    assert refused > 10
+    (tmp_path / name).write_bytes(whole)
+    assert read(tmp_path)[0] == TEXTS
+
+
 def test_plain_text_comes_in_pages_and_loses_nothing() -> None:
     line = "x" * 99 + "\n"
     speeches = ([line] * 5 + ["\n"]) * 20

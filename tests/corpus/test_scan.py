@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -17,9 +19,12 @@ import pytest
 import zstandard
 from corpus_records import note, prose, write_corpus
 
-from lang1.config import TokenizeConfig
-from lang1.corpus import scan_files, tokenize
+from lang1 import runs
+from lang1.config import CleanConfig, TokenizeConfig
+from lang1.corpus import clean, reading, scan_files, tokenize
+from lang1.corpus.identifiers import count_matches
 from lang1.corpus.scan import as_lines
+from lang1.ehr.schema import NOTES
 from lang1.errors import InputError
 
 PHI = "Seen by Dr. Kowalski on 3/4/2021, call 212-555-0187, MRN 00123456, SSN 123-45-6789, a.b@nyu.edu today."
@@ -101,6 +106,47 @@ def test_dictionaries_lists_and_structs_are_read(tmp_path: Path) -> None:
     assert totals(tmp_path / "a.parquet") == {name: 5 * n for name, n in EXPECTED.items()}
 
 
+def test_a_corpus_with_a_reject_that_is_not_utf8_is_scanned_whole(tmp_path: Path) -> None:
+    texts = [f"{prose(0)} {PHI}".encode(), b"Caf\xe9: call 212-555-0187", b"too short"]
+    rows = pa.Table.from_pylist([note(i, None) for i in range(3)], schema=NOTES)
+    raw = pa.Array.from_buffers(pa.large_string(), 3, pa.array(texts, pa.large_binary()).buffers())
+    runs.write_table(tmp_path / "r/notes/part-00000.parquet", rows.set_column(9, NOTES.field("text"), raw))
+    clean(CleanConfig(), records=tmp_path / "r", out=tmp_path / "corpus", seed=1)
+    result = scan_files([tmp_path / "corpus"], workers=1)
+    found = {Path(f["file"]).parent.name: f for f in result["files"] if f["column"] == "text" and "part" in f["file"]}
+    assert found["rejects"]["documents"] == 2
+    assert found["rejects"]["patterns"]["phone"]["matches"] == 1
+    assert found["notes"]["patterns"]["phone"]["matches"] == 1
+    assert not [secret for secret in SECRETS if secret in json.dumps(result)]
+
+
+BYTES = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.binary(): pa.binary(),
+    pa.large_binary(): pa.large_binary(),
+}
+
+
+@pytest.mark.parametrize("kind", BYTES, ids=str)
+@pytest.mark.parametrize("words", [PHI.encode(), b"\xe9 " + PHI.encode()])
+def test_texts_of_every_type_are_counted_whether_utf8_or_not(kind: Any, words: bytes) -> None:
+    column = pa.array([words, None, b"x"], BYTES[kind]).view(kind)
+    for name, values in (("plain", column), ("coded", column.dictionary_encode())):
+        found = dict.fromkeys(EXPECTED, 0)
+        for _, text, _ in reading._column(name, values):
+            found = {n: found[n] + count_matches(text or "").get(n, 0) for n in found}
+        assert found == EXPECTED, name
+
+
+def test_a_list_of_texts_that_are_not_utf8_is_one_line(tmp_path: Path) -> None:
+    texts = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"list": pa.ListArray.from_arrays([0, 1], texts)}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: row group 0: not readable") as caught:
+        scan_files([tmp_path], workers=1)
+    assert "caf" not in str(caught.value)
+
+
 def test_a_corpus_and_its_tokens_decoded_hold_the_same(tmp_path: Path) -> None:
     rows = [note(i, f"{prose(i)} {PHI if i % 3 == 0 else ''}") for i in range(30)]
     corpus = write_corpus(tmp_path, rows)
@@ -150,6 +196,38 @@ def test_the_number_of_processes_does_not_change_the_counts(tmp_path: Path, monk
     monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
     assert scan_files([tmp_path], workers=2) == alone
     assert alone["totals"]["ssn"]["matches"] == 301
+
+
+def test_a_script_without_a_guard_is_run_once(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(PHI)
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from lang1.corpus import scan, scan_files\n"
+        "scan.PARALLEL_BYTES = 0\n"
+        f"found = scan_files([Path({str(tmp_path)!r}, name) for name in ('a.txt', 'b.txt')], workers=2)\n"
+        "print('matches', found['matches'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "mine.py")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "matches 12\n"), done.stderr
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lang1.corpus import scan
+
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(PHI)
+    monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(scan, "count_unit", _die)
+    with pytest.raises(InputError, match="scan: a worker process was killed") as caught:
+        scan_files([tmp_path], workers=2)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -191,9 +192,8 @@ def _iter_cleaned(cfg: CleanConfig, partitions: list[Partition], scratch: Path) 
         return
     settings: dict[str, Any] = {"scratch": str(scratch), "cfg": cfg, "pure": False}
     with cluster.open_client(cfg.scheduler, workers, cfg.worker_memory, scratch) as client:
-        futures = [
-            client.submit(clean_partition, p, key=f"clean-{p.index}-{os.getpid()}", **settings) for p in partitions
-        ]
+        run = uuid.uuid4().hex  # of two tasks with one key a scheduler does the first, also for another driver
+        futures = [client.submit(clean_partition, p, key=f"clean-{p.index}-{run}", **settings) for p in partitions]
         for index, future in enumerate(futures):
             yield cluster.wait_for(client, future, partitions[index].described())
             future.release()

@@ -46,12 +46,14 @@ def unpack(path: Path, target: Path) -> None:
 
 def _unpacked(path: Path) -> Iterator[bytes | None]:
     """What a .gz holds, block by block; null last when it is not whole."""
-    with gzip.open(path) as source:
-        try:
+    try:
+        with gzip.open(path) as source:
             while block := source.read1(BLOCK):
                 yield block
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            yield None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        yield None
+    except OSError as error:  # whoever writes the blocks would take it for a fault of theirs
+        raise InputError(f"{path}: cannot be read ({error.strerror or type(error).__name__}); check it") from None
 
 
 # --- header ----------------------------------------------------------------------------------------------------
@@ -75,7 +77,10 @@ def read_header(path: Path, name: str, delimiter: str) -> tuple[list[str], int]:
         if head.count(b'"', 0, end) % 2 == 0:
             break
     text, _ = _text(head[:end].removeprefix(b"\xef\xbb\xbf"))
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error:  # a field beyond the module's limit
+        raise InputError(f"{name}: the first row is no header; a field does not end (a broken quote?)") from None
     return [column.strip() for column in rows[0]] if rows else [], end
 
 

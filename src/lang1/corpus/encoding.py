@@ -13,13 +13,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,7 +29,7 @@ import pyarrow.compute as pc
 
 from lang1 import runs
 from lang1.corpus import tokenizer
-from lang1.corpus.cluster import hidden_main
+from lang1.corpus.processes import map_in_processes
 from lang1.corpus.schema import DOCUMENTS
 from lang1.corpus.shards import DTYPES, SPLITS, ShardWriter, dtype_for
 from lang1.errors import InputError
@@ -179,47 +175,16 @@ def encode_all(partitions: list[Partition], task: Task, workers: int) -> None:
         for partition in left:
             encode_partition(partition, Task(task.tokenizer, task.scratch, threads=workers))
         return
-    with ProcessPoolExecutor(min(workers, len(left)), _spawn(), _begin_worker) as pool:
-        try:
-            with hidden_main():
-                futures = [pool.submit(encode_partition, partition, task) for partition in left]
+    killed = (
+        "tokenize: a worker process was killed (out of memory?); the same command goes on where it stopped; "
+        "fewer tokenize.workers take less memory"
+    )
+    tasks = [(partition, task) for partition in left]
+    said = time.monotonic()
+    for number, _ in enumerate(map_in_processes(encode_partition, tasks, min(workers, len(left)), killed), start=1):
+        if time.monotonic() - said > SAY_EVERY_S:
             said = time.monotonic()
-            for number, future in enumerate(futures):
-                future.result()
-                if time.monotonic() - said > SAY_EVERY_S:
-                    said = time.monotonic()
-                    runs.say(f"tokenize: {number + 1} of {len(left)} partitions encoded")
-        except BrokenProcessPool:
-            raise InputError(
-                "tokenize: a worker process was killed (out of memory?); the same command goes on where it stopped; "
-                "fewer tokenize.workers take less memory"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _spawn() -> Any:
-    import multiprocessing
-
-    return multiprocessing.get_context("spawn")  # the parent holds Arrow's threads, which a fork copies in any state
-
-
-def _begin_worker() -> None:
-    """A worker is one thread of the tokenizer library, and ends when its parent is killed."""
-    import multiprocessing
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and stops them
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+            runs.say(f"tokenize: {number} of {len(left)} partitions encoded")
 
 
 # --- joined ----------------------------------------------------------------------------------------------------

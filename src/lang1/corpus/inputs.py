@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -35,6 +36,10 @@ NEEDED = ("note_id", "patient_id", "text")
 DEFAULTS = {"category": "hospital", "note_type": "unknown"}
 """for columns that cleaned notes always have"""
 _CSV = {".csv": ",", ".tsv": "\t"}
+_NAME = re.compile(r"[^\W\d][\w.-]*(?: [\w.-]+){0,2}")
+"""a column's name: up to three words, the first of which begins with a letter; a note has more"""
+_SHOWN, _LONGEST = 40, 64
+"""letters of a name that a message repeats, and of any name"""
 
 Rows = Callable[[], int]
 """how many rows stand before a piece; asked only for a message"""
@@ -144,14 +149,23 @@ def _mapped(name: str, there: list[str], own: dict[str, str], needed: tuple[str,
     """Canonical columns to those of the file. A column that the user named must be there."""
     missing = [own[c] for c in NOTES.names if own[c] not in there and (c in needed or own[c] != c)]
     if missing:
-        near = difflib.get_close_matches(missing[0], there, 1, 0.5)
-        hint = f"; name it by clean.columns, did you mean {near[0]}?" if near else ""
-        raise InputError(f"{name}: no column {', '.join(missing)}{hint}; the file has {', '.join(there[:20])}")
+        raise InputError(f"{name}: no column {', '.join(missing)}{_described_header(missing[0], there)}")
     columns = {c: own[c] for c in NOTES.names if own[c] in there}
     twice = sorted({column for column in columns.values() if there.count(column) > 1})
     if twice:
         raise InputError(f"{name}: column {twice[0]} stands twice in the header")
     return columns
+
+
+def _described_header(missing: str, there: list[str]) -> str:
+    """For a message: the names of a file and the one nearest to `missing`; of a first row that is a note, no word."""
+    names = [name for name in there if name]  # an index that pandas wrote has none
+    if not names or any(len(name) > _LONGEST or not _NAME.fullmatch(name) for name in names):
+        return f"; the first row is no header ({len(there)} fields)"
+    shown = [name for name in names if len(name) <= _SHOWN]
+    near = difflib.get_close_matches(missing, shown, 1, 0.5)
+    hint = f"; name it by clean.columns, did you mean {near[0]}?" if near else ""
+    return f"{hint}; the file has {', '.join(shown[:20]) or f'{len(there)} fields'}"
 
 
 def plan_csv(cfg: CleanConfig, path: Path, unpacked: Path) -> Iterator[tuple[Source, tuple[int, ...]]]:

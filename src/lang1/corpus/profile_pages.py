@@ -27,7 +27,7 @@ def draw_figures(cfg: ProfileConfig, tables: dict[str, list[Row]], out: Path) ->
 
 
 def _draw_top(cfg: ProfileConfig, tables: dict[str, list[Row]]) -> Any:
-    """Figure G7: a row a category, a column a list, the share of the notes that specify it."""
+    """Figure G7: a row a category, a column a list, the share of the notes that specify it, or of all where hidden."""
     lists = [name for name in COLUMNS if name in tables]
     categories = list(dict.fromkeys(row["category"] for row in tables["top_departments"]))
     figure = figures.new_figure(3.6 * len(lists) + 0.4, 1.75 * len(categories) + 0.3)
@@ -36,7 +36,8 @@ def _draw_top(cfg: ProfileConfig, tables: dict[str, list[Row]]) -> Any:
         for j, name in enumerate(lists):
             rows = [row for row in tables[name] if row["category"] == category and row["rank"]]
             axis = axes[i][j]
-            shares = [100 * (row["share_of_specified"] or 0) for row in rows]
+            is_hidden = any(row["share_of_specified"] is None for row in rows)
+            shares = [100 * row["share_of_notes" if is_hidden else "share_of_specified"] for row in rows]
             axis.barh(range(len(rows)), shares, color=COLOURS.get(category, figures.MUTED), height=0.7)
             axis.set_yticks(range(len(rows)), [_short(row.get("title") or row[COLUMNS[name]]) for row in rows])
             axis.set_ylim(cfg.top - 0.5, -0.5)
@@ -52,8 +53,8 @@ def _draw_top(cfg: ProfileConfig, tables: dict[str, list[Row]]) -> Any:
                 axis.set_title(HEADINGS[name])
             if j == 0:
                 axis.set_ylabel(category.capitalize(), fontweight="bold")
-            if i == len(categories) - 1:
-                axis.set_xlabel("% of the notes that specify it")
+            if is_hidden or i == len(categories) - 1:
+                axis.set_xlabel("% of all notes" if is_hidden else "% of the notes that specify it")
     return figure
 
 

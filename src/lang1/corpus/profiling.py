@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import duckdb
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+OUTER = (0.05, 0.95)
+"""in a small group these are its shortest and its longest note"""
 LISTS = {"department": "departments", "diagnosis": "diagnoses", "borough": "boroughs"}
 OTHER = "other"
 UNSPECIFIED = "unspecified"
@@ -136,7 +138,7 @@ def make_tables(
     has_records: bool,
 ) -> dict[str, list[Row]]:
     """Every table by the name of its file."""
-    shown, _ = pool(_groups(database, "category"), cfg.suppress_below, keep_pool=False)
+    shown, left_out = pool(_groups(database, "category"), cfg.suppress_below, keep_pool=False)
     categories = [group.key[0] for group in shown]
     if not categories:
         raise InputError(
@@ -150,7 +152,8 @@ def make_tables(
     tables["notes_by_year_and_type"] = _by_year(cfg, database, categories)
     tables["lengths"] = _lengths(cfg, database, categories)
     tables["length_histogram"] = _histogram(cfg, database, categories)
-    tables["cleaning"] = _cleaning(cfg, cleaning)
+    # cleaning counted all categories: a count and its share, less the totals, would give one that is left out
+    tables["cleaning"] = [] if left_out else _cleaning(cfg, cleaning)
     return tables
 
 
@@ -170,13 +173,13 @@ def _groups(database: duckdb.DuckDBPyConnection, *columns: str, where: str = "TR
 def pool(groups: list[Group], least: int, keep_pool: bool = True) -> tuple[list[Group], list[Group]]:
     """Groups shown alone, and those put together: all of fewer than `least` patients and the smallest of the others.
 
-    The last makes the pool as large as itself: without it, the pool could be one patient. With `keep_pool` false the
-    small ones are left out of everything and need no company.
+    The last makes the pool as large as itself: without it, the pool could be one patient. `unspecified` is that last
+    only where no other is left. With `keep_pool` false the small ones are left out of everything and need no company.
     """
     shown = [group for group in groups if group.patients >= least]
     pooled = [group for group in groups if group.patients < least]
     if pooled and keep_pool and shown:
-        smallest = min(shown, key=lambda group: (group.patients, group.key))
+        smallest = min(shown, key=lambda group: (UNSPECIFIED in group.key, group.patients, group.key))
         shown.remove(smallest)
         pooled.append(smallest)
     return shown, pooled
@@ -214,6 +217,8 @@ def _top(
         listed, rest = named[: cfg.top], [*named[cfg.top :], *pooled]
         total = sum(group.notes for group in (*shown, *pooled))
         specified = total - sum(group.notes for group in unspecified)
+        # shares of what is specified would give the notes that are not, by the difference to the total
+        is_hidden = any(group.key[0] == UNSPECIFIED for group in pooled)
         entries = [(str(rank), group.key[0], group.notes) for rank, group in enumerate(listed, start=1)]
         entries += [("", OTHER, sum(group.notes for group in rest))] if rest else []
         entries += [("", UNSPECIFIED, group.notes) for group in unspecified]
@@ -222,30 +227,47 @@ def _top(
             if column == "diagnosis":
                 row["title"] = titles.get(_plain_code(value), "") if rank else ""
             row |= {"notes": notes, "share_of_notes": _share(notes, total)}
-            row["share_of_specified"] = None if value == UNSPECIFIED else _share(notes, specified)
+            row["share_of_specified"] = None if is_hidden or value == UNSPECIFIED else _share(notes, specified)
             rows.append(row)
     return rows
 
 
+def _pool_types(
+    cfg: ProfileConfig, database: duckdb.DuckDBPyConnection, category: str
+) -> tuple[list[Group], list[Group]]:
+    """Note types of a category that are shown, and those put together: the same in every table, or two would differ."""
+    return pool(_groups(database, "note_type", where=f"category = {quote(category)}"), cfg.suppress_below)
+
+
 def _by_year(cfg: ProfileConfig, database: duckdb.DuckDBPyConnection, categories: list[str]) -> list[Row]:
-    listed = ", ".join(map(quote, categories))
-    groups = _groups(database, "year", "category", "note_type", where=f"category IN ({listed})")
-    shown, pooled = pool(groups, cfg.suppress_below)
-    rows: list[Row] = [
-        {"year": g.key[0], "category": g.key[1], "note_type": g.key[2], "notes": g.notes, "words": g.words}
-        for g in sorted(shown, key=lambda group: group.key)
-    ]
-    if pooled:
-        notes, words = sum(g.notes for g in pooled), sum(g.words for g in pooled)
-        rows.append({"year": OTHER, "category": OTHER, "note_type": OTHER, "notes": notes, "words": words})
-    return rows
+    """Notes by year of each category and type that `lengths` shows, which gives their sum.
+
+    So the years that are put together are those of one type: a pool over several would be known type by type.
+    """
+    of_type: dict[tuple[str, str], list[Group]] = {}
+    for group in _groups(database, "category", "note_type", "year"):
+        of_type.setdefault((group.key[0], group.key[1]), []).append(replace(group, key=group.key[2:]))
+    rows: list[Row] = []
+    for category in sorted(categories):
+        kinds, hidden = _pool_types(cfg, database, category)
+        for kind in (group.key[0] for group in kinds):
+            shown, pooled = pool(of_type[category, kind], cfg.suppress_below)
+            rows += [_year_row(group.key[0], category, kind, [group]) for group in shown]
+            rows += [_year_row(OTHER, category, kind, pooled)] if pooled else []
+        rows += [_year_row(OTHER, category, OTHER, hidden)] if hidden else []
+    return sorted(rows, key=lambda row: (row["year"] == OTHER, row["year"], row["category"], row["note_type"]))
+
+
+def _year_row(year: str, category: str, kind: str, groups: list[Group]) -> Row:
+    notes, words = sum(group.notes for group in groups), sum(group.words for group in groups)
+    return {"year": year, "category": category, "note_type": kind, "notes": notes, "words": words}
 
 
 def _lengths(cfg: ProfileConfig, database: duckdb.DuckDBPyConnection, categories: list[str]) -> list[Row]:
     rows: list[Row] = []
     for category in sorted(categories):
         where = f"category = {quote(category)}"
-        shown, _ = pool(_groups(database, "note_type", where=where), cfg.suppress_below)
+        shown, _ = _pool_types(cfg, database, category)
         kinds = sorted(group.key[0] for group in shown)
         for kind in ["all", *kinds]:
             also = "" if kind == "all" else f" AND coalesce(note_type::VARCHAR, '{UNSPECIFIED}') = {quote(kind)}"
@@ -255,7 +277,11 @@ def _lengths(cfg: ProfileConfig, database: duckdb.DuckDBPyConnection, categories
             notes = sum(number for _, number in counts)
             mean = sum(words * number for words, number in counts) / notes
             row: Row = {"category": category, "note_type": kind, "notes": notes, "mean": round(mean, 1)}
-            rows.append(row | {f"p{100 * q:.0f}": quantile(counts, q) for q in QUANTILES})
+            for q in QUANTILES:
+                # so many notes are at least as short, and as long
+                is_shown = q not in OUTER or round(min(q, 1 - q) * notes, 6) >= cfg.suppress_below
+                row[f"p{100 * q:.0f}"] = quantile(counts, q) if is_shown else None
+            rows.append(row)
     return rows
 
 

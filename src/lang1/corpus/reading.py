@@ -281,8 +281,15 @@ def _read_parquet(unit: Unit) -> Iterator[Document]:
             for batch in source.iter_batches(batch_size=BATCH_ROWS, row_groups=[int(unit.part)]):
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
                     yield from _column(name, column)
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):  # the last: a text in a list or struct
         raise InputError(f"{unit.path}: row group {unit.part}: not readable as Parquet") from None
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    known = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
+    return any(is_kind(kind) for is_kind in known)
 
 
 def _column(name: str, column: Any) -> Iterator[Document]:
@@ -292,12 +299,11 @@ def _column(name: str, column: Any) -> Iterator[Document]:
     if pa.types.is_temporal(kind) and not pa.types.is_duration(kind) and not pa.types.is_time(kind):
         for known in column.is_valid().to_pylist():
             yield name, None, known
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        for value in column.to_pylist():
-            if value:
-                yield name, value, False
-    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        for value in column.to_pylist():
+    elif _is_text(kind):
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        # rejects keep the bytes that came, and a string column is not checked when it is read
+        for value in column.cast(pa.large_binary()).to_pylist():
             if value:
                 yield name, value.decode("utf-8", "replace"), False
     elif pa.types.is_nested(kind):

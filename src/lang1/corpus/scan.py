@@ -18,6 +18,7 @@ from typing import Any
 
 from lang1 import runs
 from lang1.corpus.identifiers import NAMES, count_matches
+from lang1.corpus.processes import map_in_processes
 from lang1.corpus.reading import Unit, list_units, read_unit
 from lang1.errors import InputError
 
@@ -103,12 +104,10 @@ def _iter_counted(units: list[Unit], workers: int, analyze: Any) -> Iterator[tup
         for unit in units:
             yield unit, count_unit(unit, analyze)
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
     runs.say(f"scan: {len(units):,} parts, {number} processes")
-    with ProcessPoolExecutor(number, mp_context=get_context("spawn")) as pool:
-        yield from zip(units, pool.map(count_unit, units), strict=True)
+    killed = "scan: a worker process was killed (out of memory?); fewer --workers take less memory"
+    counted = map_in_processes(count_unit, [(unit,) for unit in units], number, killed)
+    yield from zip(units, counted, strict=True)
 
 
 def count_unit(unit: Unit, analyze: Any = None) -> dict[str, Counts]:

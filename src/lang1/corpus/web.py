@@ -17,6 +17,7 @@ import gzip
 import json
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -214,6 +215,8 @@ def _iter_lines(path: Path) -> Iterator[bytes]:
                 yield from source
     except EOFError:
         raise InputError(f"tokenize.web: {path}: ends in the middle of its compression; fetch it again") from None
+    except zlib.error:
+        raise InputError(f"tokenize.web: {path}: not readable (broken compression); fetch it again") from None
     except OSError as error:
         raise InputError(f"tokenize.web: {path}: not readable ({error.strerror or 'broken compression'})") from None
 

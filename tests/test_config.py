@@ -189,6 +189,15 @@ def test_the_command_that_the_mimic_recipe_writes_for_its_other_ratio_loads() ->
         load_config(recipe, [one for one in overrides if not one.startswith("tokenize.")])
 
 
+def test_stays_that_are_open_to_the_corpus_are_open_to_the_tasks() -> None:
+    recipe = ROOT / "recipes" / "demo.yaml"
+    with pytest.raises(ConfigError, match=r"tokenize\.transfer_hours.*tasks\.transfer_hours or more"):
+        load_config(recipe, ["tasks.transfer_hours=36"])
+    assert load_config(recipe, ["tasks.transfer_hours=36", "tokenize.transfer_hours=36"]).tokenize.transfer_hours == 36
+    assert load_config(recipe, ["tasks.transfer_hours=0"])  # what is open to no task may be left out
+    assert load_config(recipe, ["tasks.transfer_hours=36", "tokenize.leave_out_open_stays=false"])
+
+
 @pytest.mark.parametrize(
     ("name", "differs"),
     [

@@ -205,14 +205,19 @@ INSERT INTO doc SELECT 'N-' || i, md5(i::text)::uuid, timestamp '2020-01-01' + i
 """
 
 
-def test_types_that_arrow_lacks_come_as_text_and_numbers_of_features_as_numbers(server: Server, tmp_path: Path) -> None:
+def test_types_that_arrow_lacks_come_as_text_and_numbers_of_features_as_numbers(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "PIECE_BYTES", 1)  # the ids of patients are uuids: each partition is sorted alone
     features = "SELECT s.nr AS encounter_id, s.age, s.money::numeric AS paid, s.j->>'a' AS a, s.ward FROM stay s"
     cfg = own_sql(tmp_path / "sql", patients=PATIENTS, encounters=ENCOUNTERS, notes=NOTES, features_admission=features)
     with server.database() as database:
         server.run(database, TABLES)
         manifest = extract(cfg, source=server.url(database), out=tmp_path / "out", seed=1)
         assert manifest["facts"]["rejects"] == {t: {} for t in manifest["facts"]["rejects"]}
-        assert manifest["facts"]["database"]["partitions"]["notes"] > 1
+        assert all(manifest["facts"]["database"]["partitions"][t] > 1 for t in ("patients", "notes"))
+    patients = pq.read_table(tmp_path / "out" / "patients")["patient_id"].to_pylist()
+    assert patients == sorted(patients) and len(set(patients)) == len(patients) > 20
     [first, *_] = pq.read_table(tmp_path / "out" / "encounters").to_pylist()
     assert first["encounter_id"] == "90000000000000000001" and first["department"] == "W1"
     assert first["age_at_admission"] == 70.5

@@ -70,6 +70,11 @@ class RunConfig:
                 "the same as tasks.split_ratio, or notes of val and test patients are pretrained on",
             ),
             (
+                not self.tokenize.leave_out_open_stays or self.tokenize.transfer_hours >= self.tasks.transfer_hours,
+                "tokenize.transfer_hours",
+                "tasks.transfer_hours or more, or a stay that is open to the tasks has ended for the corpus",
+            ),
+            (
                 not self.tokenize.leave_out_folds or self.tasks.split_unit == "patient",
                 "tasks.split_unit",
                 "patient with tokenize.leave_out_folds, which leaves out patients",

@@ -386,10 +386,9 @@ class _Crew:
                     reader = None
                 if not isinstance(error, Fault):  # a full disk, an end that somebody else brought
                     raise
-                fault = error
-                if not fault.lost:
-                    raise InputError(f"{self._database.name} ({self._queries[job.table].name}): {fault}") from None
-                last = fault
+                if not error.lost:
+                    raise InputError(f"{self._database.name} ({self._queries[job.table].name}): {error}") from None
+                last = error
             if attempt + 1 < self._cfg.tries:
                 wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)
                 runs.say(f"extract: {job.table}: connection lost ({last}); again in {wait:g} s")

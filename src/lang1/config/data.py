@@ -286,7 +286,7 @@ class TokenizeConfig:
     """true: notes of a stay that ended at `end` or later stay out, though signed before: the windows of the tasks go by
     discharge, and would read such an H&P again; the records know when a stay ended"""
     transfer_hours: float = 24.0
-    """encounters of a patient with a smaller gap are one stay of leave_out_open_stays; as tasks.transfer_hours or more"""
+    """encounters of a patient with a smaller gap are one stay of leave_out_open_stays; tasks.transfer_hours or more"""
     drop_duplicates: Literal["none", "exact", "near"] = "none"
     """which duplicates stay out: `exact` copies, or these and `near` ones; the paper's corpus keeps all"""
     duplicates: str | None = None

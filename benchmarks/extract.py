@@ -64,6 +64,9 @@ INSERT INTO note (note_id, person_id, note_date, note_datetime, note_type_concep
 ALTER TABLE person ADD PRIMARY KEY (person_id);
 ALTER TABLE visit_occurrence ADD PRIMARY KEY (visit_occurrence_id);
 ALTER TABLE note ADD PRIMARY KEY (note_id);
+ALTER TABLE provider ADD PRIMARY KEY (provider_id);
+ALTER TABLE care_site ADD PRIMARY KEY (care_site_id);
+ALTER TABLE concept ADD PRIMARY KEY (concept_id);
 CREATE INDEX ON condition_occurrence (person_id);
 """
 OURS = """
@@ -75,8 +78,8 @@ from lang1.ehr.queries import read_queries
 from lang1.ehr.sources import open_source
 runs.set_quiet(True)
 cfg = ExtractConfig(workers=2)
-with open_source(cfg, sys.argv[1], read_queries(cfg), Path(sys.argv[2]), set()):
-    pass
+with open_source(cfg, sys.argv[1], read_queries(cfg), Path(sys.argv[2]), set()) as source:
+    source.finish()
 """
 STAGE = """
 import sys

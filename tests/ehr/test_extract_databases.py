@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 
 from lang1.config import ExtractConfig
-from lang1.ehr import alchemy, databases, extract
+from lang1.ehr import alchemy, crew, extract
 from lang1.errors import InputError, Unfinished
 
 from .server import Server
@@ -213,7 +213,7 @@ def test_a_connection_that_closes_costs_a_partition(
             raise alchemy._fault(error)
         return plain(self, sql)
 
-    monkeypatch.setattr(databases, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(crew, "FIRST_WAIT_S", 0.01)
     with monkeypatch.context() as patch:
         patch.setattr(alchemy.AlchemyReader, "read", read)
         with pytest.raises(Unfinished, match="the connection was lost 6 times"):

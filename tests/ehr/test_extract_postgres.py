@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+import lang1.ehr
 from lang1 import runs
 from lang1.config import ExtractConfig
 from lang1.ehr import databases, extract, writing
+from lang1.ehr.crew import Crew
+from lang1.ehr.postgres import Postgres
 from lang1.errors import InputError
 
 from .hospital import needs_ddl, warehouse
@@ -145,12 +149,71 @@ def test_a_vocabulary_in_a_schema_of_its_own(server: Server, tmp_path: Path) -> 
 
 
 @needs_ddl
+def test_the_servers_statistics_cut_the_rows_evenly_without_a_look_at_them(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = warehouse(tmp_path / "w.duckdb", 200)
+    before = extract(config(), source=source, out=tmp_path / "duckdb", seed=1)
+    sampled: list[str] = []
+    sizes: dict[str, list[int]] = {}
+    rows, write = Postgres._rows, Crew._write
+
+    def count(self: Any, job: Any, reader: Any) -> int:
+        found = write(self, job, reader)
+        sizes.setdefault(job.table, []).append(found)
+        return found
+
+    def asked(self: Any, query: Any, sql: str) -> list[Any]:
+        sampled.extend([query.table] if "random()" in sql else [])
+        return rows(self, query, sql)
+
+    monkeypatch.setattr(Crew, "_write", count)
+    monkeypatch.setattr(Postgres, "_rows", asked)
+    with server.database() as database:
+        server.load(database, source)
+        server.run(database, "ANALYZE")
+        known = extract(config(partition_rows=50), source=server.url(database), out=tmp_path / "known", seed=1)
+        assert "notes" not in sampled and len(sizes["notes"]) > 3
+        assert sum(sizes["notes"]) == 400 and max(sizes["notes"]) < 1.3 * min(sizes["notes"])
+        # another number of rows than the table had: what its statistics say may not be so of these
+        (tmp_path / "sql").mkdir()
+        notes = (Path(lang1.ehr.__file__).parent / "sql/omop/notes.sql").read_text() + "\nWHERE n.note_id < 1100"
+        (tmp_path / "sql/notes.sql").write_text(notes)
+        half = config(partition_rows=50, sql_dir=str(tmp_path / "sql"))
+        extract(half, source=server.url(database), out=tmp_path / "half", seed=1)
+    assert data_files(known) == data_files(before)
+    assert "notes" in sampled
+
+
+@needs_ddl
+def test_a_table_is_written_while_later_ones_are_still_read(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = warehouse(tmp_path / "w.duckdb", 40), tmp_path / "out"
+    write, seen = Crew._write, []
+
+    def late(self: Any, job: Any, reader: Any) -> int:
+        if job.table == "notes":
+            end = time.monotonic() + 60
+            while not (out / "encounters/part-00000.parquet").exists() and time.monotonic() < end:
+                time.sleep(0.01)
+            seen.append((out / "encounters/part-00000.parquet").exists())
+        return write(self, job, reader)
+
+    monkeypatch.setattr(Crew, "_write", late)
+    with server.database() as database:
+        server.load(database, source)
+        extract(config(partition_rows=30), source=server.url(database), out=out, seed=1)
+    assert seen and all(seen)
+
+
+@needs_ddl
 def test_rows_written_during_the_run_do_not_show(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = warehouse(tmp_path / "w.duckdb", 40)
     before = extract(config(), source=source, out=tmp_path / "duckdb", seed=1)
-    plain, lock = databases._Crew._write, threading.Lock()
+    plain, lock = Crew._write, threading.Lock()
     with server.database() as database:
         server.load(database, source)
 
@@ -164,7 +227,7 @@ def test_rows_written_during_the_run_do_not_show(
                 )
             return plain(self, job, reader)
 
-        monkeypatch.setattr(databases._Crew, "_write", write)
+        monkeypatch.setattr(Crew, "_write", write)
         manifest = extract(config(partition_rows=20), source=server.url(database), out=tmp_path / "postgres", seed=1)
     assert data_files(manifest) == data_files(before)
     assert manifest["facts"]["database"]["one_state"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang1.config.addresses import masked, with_password
-from lang1.ehr.databases import ONE_PARTITION, Fault, Plan, TablePlan
+from lang1.ehr.plans import ONE_PARTITION, Fault, Plan, TablePlan
 from lang1.ehr.queries import Query, column_problems
 from lang1.ehr.rules import IDS, literal
 from lang1.ehr.schema import TABLES
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from lang1.ehr.databases import Reader
+    from lang1.ehr.plans import Reader
 
 BATCH_ROWS = 20_000
 BATCH_BYTES = 16 * 2**20

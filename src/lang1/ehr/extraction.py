@@ -147,9 +147,14 @@ def _extract(
             if base is not None and cfg.since is not None:
                 for table in (*TABLES, *FEATURES):
                     if table not in done or table == "encounters":
+                        source.wait(table, False)
                         stage.count(**add_records(source, table, base, cfg.since))
+            if excluded:
+                source.wait("encounters", True)
             _prepare(source.con, excluded)
             for table in (*TABLES, *FEATURES):
+                if table not in done:
+                    source.wait(table, False)
                 if table not in source.types and table not in done:
                     _write_absent(stage, table, source)
                     continue
@@ -162,6 +167,7 @@ def _extract(
                 _count(stage, table, tally)
                 rejected[table] = dict(sorted(tally.rejected.items()))
                 flagged |= {table: dict(sorted(tally.flagged.items()))} if tally.flagged else {}
+            source.finish()
             for name, sql in source.aside.items():
                 write_aside(source.con, name, sql, stage.out)
             stage.count(excluded_patient_ids=len(excluded))
@@ -225,7 +231,7 @@ def _extract_table(source: Source, table: str, name: str, stage: runs.Stage) -> 
 
     def pieces() -> Iterator[tuple[Checked, int]]:
         nonlocal rows_in
-        for make_view, size in source.pieces.get(table, [(lambda: None, None)]):
+        for make_view, size in source.pieces.pop(table, [(lambda: None, None)]):
             make_view()
             rows, ids, measured = _measured(source, table, size is None)
             rows_in += rows

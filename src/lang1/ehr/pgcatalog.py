@@ -23,6 +23,17 @@ JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 GROUP BY n.oid, n.nspname, c.oid, c.relname, c.relrowsecurity
 """
+HISTOGRAM = """
+SELECT CAST(CAST(s.histogram_bounds AS text) AS text[]), c.reltuples,
+       s.null_frac + coalesce((SELECT sum(f) FROM unnest(s.most_common_freqs) AS f), 0)
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
+JOIN pg_catalog.pg_stats AS s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
+WHERE c.oid = %s AND a.attnum = %s AND s.inherited = (c.relkind = 'p')
+"""
+MOST_DIFFERENT = 0.2
+"""share by which a query's rows may differ from its table's for the table's histogram to speak for them"""
 CHOSEN = {"client", "user", "database", "database user", "session"}
 """origins of a setting (pg_settings.source) that somebody gave for this connection"""
 
@@ -92,6 +103,21 @@ def read_catalog(cursor: psycopg.Cursor[Any], where: str, kind: str) -> Catalog:
             if filtered:
                 catalog.filtered.add(table)
     return catalog
+
+
+def histogram(cursor: psycopg.Cursor[Any], table: int, column: int, rows: float) -> list[str]:
+    """Values of a table's column between which lie about as many rows each, from the server's own statistics.
+
+    `table`, `column`: oid and number (PQftable, PQftablecol); `rows`: what the planner expects of the query. Empty if
+    there are none, or the query gives another number of rows than the table had when it was analysed.
+    """
+    found = cursor.execute(HISTOGRAM, (table, column)).fetchall()
+    if len(found) != 1 or not found[0][0]:
+        return []
+    [(bounds, of_table, elsewhere)] = found
+    if abs(rows - of_table) > MOST_DIFFERENT * of_table or elsewhere > MOST_DIFFERENT:
+        return []
+    return list(bounds)
 
 
 def _names(search_path: str) -> list[str]:

@@ -24,6 +24,22 @@ def spread(ids: Sequence[str], n: int) -> list[str]:
     return list(dict.fromkeys(ids[every::every]))[: n - 1]
 
 
+def between_bounds(bounds: Sequence[str], n: int) -> list[str]:
+    """`n` whole numbers, sorted, as a sample would have them: between two bounds lie about as many rows each.
+
+    None where there are no two bounds.
+    """
+    numbers = [int(bound) for bound in bounds]
+    steps = len(numbers) - 1
+    if steps < 1:
+        return []
+    found = []
+    for i in range(n):
+        step, rest = divmod(i * steps, n)
+        found.append(numbers[step] + (numbers[step + 1] - numbers[step]) * rest // n)
+    return [str(number) for number in found]
+
+
 def value_ranges(column: str, kind: str, cuts: Sequence[str]) -> list[str]:
     """Ranges in the order of the column's own type; a null id is in the last, which is sorted with nulls last."""
     values = [f"CAST({literal(cut)} AS {kind})" for cut in cuts]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lang1.ehr.databases import Fault
+from lang1.ehr.plans import Fault
 
 if TYPE_CHECKING:
     import psycopg
@@ -201,11 +201,12 @@ def _finite(batch: pa.RecordBatch) -> pa.RecordBatch:
         else:
             continue
         numbers = column.view(wide)
-        after, before = pa.scalar(most + shift - whole, wide), pa.scalar(-most - 1 + shift, wide)
+        after, before = most + shift - whole, -most - 1 + shift
         lowest = pc.min(numbers).as_py()
-        if lowest is not None and lowest <= max(after.as_py(), before.as_py()):
-            numbers = pc.if_else(pc.equal(numbers, after), pa.scalar(most, wide), numbers)
-            numbers = pc.if_else(pc.equal(numbers, before), pa.scalar(-most, wide), numbers)
+        if lowest is not None and lowest <= max(after, before):
+            for wrapped, infinity in ((after, most), (before, -most)):
+                is_it = pc.equal(numbers, pa.scalar(wrapped, wide))
+                numbers = pc.if_else(is_it, pa.scalar(infinity, wide), numbers)
             columns[i] = numbers.view(column.type)
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 

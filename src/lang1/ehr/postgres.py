@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lang1 import runs
-from lang1.config.addresses import with_password
-from lang1.ehr.databases import Fault, Plan, TablePlan
 from lang1.ehr.omop import facts_of, substitutes
-from lang1.ehr.pgcatalog import Catalog, denied, read_catalog
-from lang1.ehr.pgranges import ORDERED, WIDEST, spread, text_ranges, value_ranges
+from lang1.ehr.pgaddress import options_in
+from lang1.ehr.pgcatalog import Catalog, denied, histogram, read_catalog
+from lang1.ehr.pgranges import ORDERED, WIDEST, between_bounds, spread, text_ranges, value_ranges
 from lang1.ehr.pgreader import BEGIN, AdbcReader, PsycopgReader, fault_of
+from lang1.ehr.plans import Fault, Plan, TablePlan
 from lang1.ehr.queries import Query, Uses, column_problems, names_problem, parse
 from lang1.ehr.rules import IDS, literal, quoted
 from lang1.ehr.schema import FEATURES
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     import duckdb
     import psycopg
 
-    from lang1.ehr.databases import Reader
+    from lang1.ehr.plans import Reader
 
 AS_THEY_ARE = {16: "BOOLEAN", 21: "SMALLINT", 23: "INTEGER", 20: "BIGINT", 700: "FLOAT", 701: "DOUBLE", 25: "VARCHAR",
                1043: "VARCHAR", 1082: "DATE", 1114: "TIMESTAMP"}  # fmt: skip
@@ -46,42 +45,18 @@ ALIVE = {"connect_timeout": "15", "keepalives_idle": "30", "keepalives_interval"
 """libpq's own wait for a dead peer is hours; the URL may say otherwise"""
 
 
-def address(url: str) -> str:
-    """What the manifest calls the database: server, port, name and, where given, search path; no user, no password.
+@dataclass(frozen=True)
+class _Statement:
+    """A query as it is asked: what precedes its SELECT, what it selects from, its id and what the id shows."""
 
-    libpq's environment (PGHOST, PGPORT, PGDATABASE, PGSERVICE, PGOPTIONS) fills what the URL leaves open.
-    """
-    given = _given(url)
-    from psycopg import pq
-
-    found = {
-        option.keyword.decode(): option.val.decode() for option in pq.Conninfo.get_defaults() if option.val is not None
-    } | given
-    path = re.search(
-        r"-c\s*search_path\s*=\s*((?:\\.|[^\s\\])+)", found.get("options") or os.environ.get("PGOPTIONS", "")
-    )
-    service = found.get("service") or os.environ.get("PGSERVICE")
-    server = f"{found.get('host', '')}:{found.get('port', '')}/{found.get('dbname') or found.get('user', '')}"
-    return (
-        f"postgresql://{server}" + (f" schema {path[1]}" if path else "") + (f" service {service}" if service else "")
-    )
-
-
-def _given(url: str) -> dict[str, str]:
-    """What a URL says, as libpq reads it, its password included."""
-    try:
-        from psycopg import Error
-        from psycopg.conninfo import conninfo_to_dict
-    except ImportError:
-        raise InputError(f"{url}: PostgreSQL needs a driver: pip install 'lang1[postgres]'") from None
-    try:
-        found = conninfo_to_dict(re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", with_password(url)))
-    except Error:
-        raise InputError(
-            f"{url}: not a URL that PostgreSQL's own client reads; it is postgresql://user@host:port/database with "
-            "options after ?, special characters as %-codes"
-        ) from None
-    return {key: str(value) for key, value in found.items() if value is not None}
+    query: Query
+    before: str
+    rows_of: str
+    select: str
+    key: str
+    key_oid: int
+    key_origin: tuple[int, int]
+    """table (oid, 0 for none) and its column (number)"""
 
 
 class Postgres:
@@ -97,10 +72,10 @@ class Postgres:
         self._snapshot: dict[str, str] = {}
         self._exported: str | None = None
         self._adbc, self._declined = True, set[str]()
-        given = _given(url)
+        in_url = options_in(url)
         from psycopg.conninfo import make_conninfo
 
-        self._conninfo = make_conninfo(**{**ALIVE, "application_name": "lang1", **given})
+        self._conninfo = make_conninfo(**{**ALIVE, "application_name": "lang1", **in_url})
 
     # --- the plan ---------------------------------------------------------------------------------------------
 
@@ -182,7 +157,7 @@ class Postgres:
         ]
         before = f"WITH {', '.join(ctes)}\n" if ctes else ""
         rows_of = f"(\n{query.text.strip().rstrip(';')}\n) AS q"
-        described = self._described(query, f"{before}SELECT * FROM {rows_of} LIMIT 0", catalog)
+        described, origins = self._described(query, f"{before}SELECT * FROM {rows_of} LIMIT 0", catalog)
         types = {
             name: "TIMESTAMP WITH TIME ZONE" if oid == TIMESTAMPTZ else AS_THEY_ARE.get(oid, "VARCHAR")
             for name, oid in described
@@ -195,32 +170,40 @@ class Postgres:
         columns = ", ".join(_read_as(name, oid, query.table) for name, oid in described)
         key = IDS[query.table] or "patient_id"
         select = f"{before}SELECT {columns} FROM {rows_of}"
-        return self._cut(query, before, rows_of, key, dict(described)[key], select, rows)
+        of_key = [name for name, _ in described].index(key)
+        oid, origin = described[of_key][1], origins[of_key]
+        return self._cut(_Statement(query, before, rows_of, select, key, oid, origin), rows)
 
-    def _described(self, query: Query, sql: str, catalog: Catalog) -> list[tuple[str, int]]:
+    def _described(
+        self, query: Query, sql: str, catalog: Catalog
+    ) -> tuple[list[tuple[str, int]], list[tuple[int, int]]]:
+        """Name and type of each column; and the table (oid, 0 for none) and its column (number) that it shows."""
         import psycopg
 
         try:
-            found = self._cursor().execute(sql.encode()).description or []
+            cursor = self._cursor().execute(sql.encode())
         except psycopg.Error as error:
             raise InputError(f"{query.name}: {_explained(error, sql, query, catalog)}") from None
-        return [(column.name, column.type_code) for column in found]
+        result, found = cursor.pgresult, cursor.description or []
+        assert result is not None
+        origins = [(result.ftable(i), result.ftablecol(i)) for i in range(len(found))]
+        return [(column.name, column.type_code) for column in found], origins
 
-    def _cut(self, query: Query, before: str, rows_of: str, key: str, oid: int, select: str, rows: int) -> TablePlan:
+    def _cut(self, asked: _Statement, rows: int) -> TablePlan:
         """Conditions that share out the rows: ranges of the id with about as many rows each, and a null id apart."""
+        query, select, column = asked.query, asked.select, f"q.{quoted(asked.key)}"
         estimate, cost = self._estimate(query, select)
         n = min(math.ceil(estimate / rows), MOST_PARTITIONS)
         if n < 2:
             return TablePlan(select, [""])
-        column = f"q.{quoted(key)}"
-        share = min(1.0, n * SAMPLED_A_CUT / estimate)
-        [[kind]] = self._rows(query, f"SELECT format_type({oid}, NULL)")
-        sample = self._rows(
-            query,
-            f"{before}SELECT CAST(s.k AS text) FROM (SELECT {column} AS k FROM {rows_of} "
-            f"WHERE {column} IS NOT NULL AND random() < {share!r}) AS s ORDER BY s.k",
-        )
-        cuts = spread([row[0] for row in sample], n)
+        [[kind]] = self._rows(query, f"SELECT format_type({asked.key_oid}, NULL)")
+        sample = self._known_ids(asked, kind, estimate, n * SAMPLED_A_CUT)
+        if not sample:
+            of_key = f"SELECT {column} AS k FROM {asked.rows_of} WHERE {column} IS NOT NULL"
+            some = f"{of_key} AND random() < {min(1.0, n * SAMPLED_A_CUT / estimate)!r}"
+            found = self._rows(query, f"{asked.before}SELECT CAST(s.k AS text) FROM ({some}) AS s ORDER BY s.k")
+            sample = [row[0] for row in found]
+        cuts = spread(sample, n)
         if len(cuts) > 1:
             # of a plain range: what the planner thinks of several at once is far from what they cost
             [_, plain, *_] = value_ranges(column, kind, cuts[len(cuts) // 2 - 1 :][:2])
@@ -228,15 +211,27 @@ class Postgres:
             few = max(2, int(MOST_EXTRA_WORK * cost / max(of_one, 1e-9)))
             if few < len(cuts) + 1:
                 runs.say(
-                    f"extract: {query.table}: no index leads from {key} to its rows: {few} partitions, "
+                    f"extract: {query.table}: no index leads from {asked.key} to its rows: {few} partitions, "
                     f"not {len(cuts) + 1}"
                 )
                 n = few
         if kind in WIDEST:
-            wheres = text_ranges(column, kind, spread(sorted(row[0] for row in sample), n))
+            wheres = text_ranges(column, kind, spread(sorted(sample), n))
         else:
-            wheres = value_ranges(column, kind, spread([row[0] for row in sample], n))
+            wheres = value_ranges(column, kind, spread(sample, n))
         return TablePlan(select, wheres, ordered=kind in ORDERED)
+
+    def _known_ids(self, asked: _Statement, kind: str, estimate: float, n: int) -> list[str]:
+        """About how `n` of the ids lie, sorted, if the server's statistics tell; else none: a sample costs a scan."""
+        import psycopg
+
+        if kind not in WIDEST:
+            return []
+        try:
+            return between_bounds(histogram(self._cursor(), *asked.key_origin, estimate), n)
+        except psycopg.Error:  # a relative of PostgreSQL without these views
+            self._snapshot_lives("ROLLBACK TO SAVEPOINT before_query")
+            return []
 
     def _estimate(self, query: Query, sql: str) -> tuple[float, float]:
         """Rows and cost as the server's planner sees them."""

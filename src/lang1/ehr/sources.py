@@ -20,11 +20,12 @@ from urllib.parse import unquote
 from lang1 import runs
 from lang1.config import ExtractConfig
 from lang1.config.addresses import is_url, without_password
-from lang1.ehr.databases import Database, fetch, try_queries
+from lang1.ehr.databases import fetching, try_queries
 from lang1.ehr.fhir import open_export
 from lang1.ehr.files import check_gzip, open_files
 from lang1.ehr.mimic import notes_of, open_mimic3, open_mimic4
 from lang1.ehr.omop import open_warehouse
+from lang1.ehr.plans import Database
 from lang1.ehr.queries import Query, Uses, bind, names_problem, parse
 from lang1.errors import InputError
 
@@ -56,8 +57,12 @@ class Source:
     """rejects/<name>.parquet -> SELECT of what the opener set aside before any query: rule, patient_id, ..."""
     files: dict[str, Path] = field(default_factory=dict)
     """the file behind a table, by its name in lower case; those that the SQL reads are checked to be whole"""
-    pieces: dict[str, list[tuple[Callable[[], object], int]]] = field(default_factory=dict)
+    pieces: dict[str, Iterator[tuple[Callable[[], object], int]]] = field(default_factory=dict)
     """of a table in pieces, in the order of its ids: what makes its view that of the next piece, and the bytes"""
+    wait: Callable[[str, bool], None] = lambda _table, _whole: None
+    """(table, whole): until a table of a server can be read; `whole`: before its turn, not in pieces"""
+    finish: Callable[[], None] = lambda: None
+    """until all has come from a server, for the facts of its reading"""
     notes: Path | None = None
     """folder of the notes, where mimic4 has them"""
 
@@ -88,7 +93,7 @@ def identity(place: Path | str) -> Path | str:
         # a warehouse that a lang1 stage wrote is known by its manifest, another file by its size and change time
         return place.parent if place.is_file() and runs.is_complete(place.parent) else place
     if is_postgres(place):
-        from lang1.ehr.postgres import address
+        from lang1.ehr.pgaddress import address
 
         return address(place)
     from lang1.ehr.alchemy import address as address_of_any
@@ -146,19 +151,18 @@ def open_source(
             "autoload_known_extensions": "false",
         },
     )
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(con.close)
         con.execute("SET enable_progress_bar = false; SET arrow_large_buffer_size = true; SET TimeZone = 'UTC'")
         source = Source(con, time_zone=cfg.time_zone, only_try=only_try)
         if isinstance(place, str) and only_try:
             try_queries(source, _database(place, cfg.source), cfg, queries, scratch)
         elif isinstance(place, str):
-            fetch(source, _database(place, cfg.source), cfg, queries, scratch, done, base)
+            stack.enter_context(fetching(source, _database(place, cfg.source), cfg, queries, scratch, done, base))
         else:
             source.notes = notes_of(cfg, place)
             _bind_all(source, place, queries, _OPENERS[cfg.source](source, place, scratch))
         yield source
-    finally:
-        con.close()
 
 
 def _bind_all(source: Source, path: Path, queries: dict[str, Query], there: dict[str, set[str]]) -> None:

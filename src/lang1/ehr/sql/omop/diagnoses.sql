@@ -6,6 +6,8 @@ SELECT
     c.condition_source_value AS code,
     CASE
         WHEN k.vocabulary_id IS NOT NULL AND k.vocabulary_id <> 'None' THEN k.vocabulary_id
+        -- no code of ICD-9-CM begins with these letters: most rows need no other test
+        WHEN c.condition_source_value ~ '^[A-DF-UW-Z][0-9][0-9AB](\.?[0-9A-Z]{1,4})?$' THEN 'ICD10CM'
         WHEN c.condition_source_value ~ '^[0-9]{3}(\.?[0-9]{1,2})?$' THEN 'ICD9CM'
         WHEN c.condition_source_value ~ '^E[0-9]{3}(\.[0-9])?$' THEN 'ICD9CM'
         WHEN c.condition_source_value ~ '^V[0-9]{2}(\.?[0-9]{1,2})?$' AND c.condition_start_date < DATE '2015-10-01' THEN 'ICD9CM'

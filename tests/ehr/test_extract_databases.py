@@ -81,6 +81,19 @@ def test_sqlite_gives_the_bytes_that_duckdb_gives(tmp_path: Path, cfg: ExtractCo
     assert features == {"encounter_id": "1001", "los": 1.25, "days": 1, "ward": "W"}
 
 
+def test_a_percent_sign_of_the_sql_is_no_place_for_a_parameter(
+    tmp_path: Path, cfg: ExtractConfig, sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fills_in(self: Any, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        cursor.execute(statement % tuple(parameters))  # as the drivers of MySQL do
+
+    monkeypatch.setattr(sqlalchemy.engine.default.DefaultDialect, "do_execute", fills_in)
+    text = SQL["notes"].replace("'H&P' AS", "CASE WHEN d.t LIKE '%1%s' THEN 'no' ELSE '100 %' END AS")
+    (tmp_path / "sql" / "notes.sql").write_text(text)
+    extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)
+    assert set(pq.read_table(tmp_path / "out" / "notes")["note_type"].to_pylist()) == {"100 %"}
+
+
 PEOPLE = [(f"M{i}", f"19{50 + i}-01-02", "F", "White", "Kings", None) for i in range(12)]
 KEPT = [(f"S{i}", f"M{i}", "I", f"2020-03-{1 + i:02d} 08:00:00", f"2020-04-{1 + i:02d} 09:30:00",
          "DIED" if i == 3 else "Home", "Medicine", "4 West") for i in range(12)]  # fmt: skip

@@ -86,7 +86,13 @@ class Alchemy:
             _sqlite_file(url, self._url)
         try:
             # no pool: a connection is opened for a purpose, and again when it was lost
-            self._engine = sqlalchemy.create_engine(self._url, poolclass=sqlalchemy.NullPool, hide_parameters=True)
+            self._engine = sqlalchemy.create_engine(
+                self._url,
+                poolclass=sqlalchemy.NullPool,
+                hide_parameters=True,
+                # a % in the SQL is the user's own: drivers of MySQL and others would fill in parameters there
+                execution_options={"no_parameters": True},
+            )
         except sqlalchemy.exc.NoSuchModuleError:
             raise InputError(
                 f"{url}: SQLAlchemy knows no dialect {self._url.drivername}; install the package that brings it"

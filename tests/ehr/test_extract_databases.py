@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,29 @@ def test_a_percent_sign_of_the_sql_is_no_place_for_a_parameter(
     (tmp_path / "sql" / "notes.sql").write_text(text)
     extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)
     assert set(pq.read_table(tmp_path / "out" / "notes")["note_type"].to_pylist()) == {"100 %"}
+
+
+def test_ids_that_are_decimals_are_cut_and_stay_the_same_text_in_every_table(
+    tmp_path: Path, cfg: ExtractConfig, sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sqlite3.converters, "DECIMAL", lambda text: Decimal(text.decode()))
+    with sqlite3.connect(sqlite) as con:
+        con.execute("CREATE TABLE s AS SELECT * FROM stay")
+        con.executescript("DROP TABLE stay; CREATE TABLE stay (nr DECIMAL, pat INTEGER, a TEXT, z TEXT, los DECIMAL, "
+                          "days INTEGER); INSERT INTO stay SELECT * FROM s")  # fmt: skip
+    made = extract(cfg, source=f"sqlite:///{sqlite}?detect_types=1", out=tmp_path / "out", seed=1)
+    assert made["counts"]["features_admission_kept"] == 60
+    features = pq.read_table(tmp_path / "out" / "features_admission").to_pylist()[0]
+    assert features == {"encounter_id": "1001", "los": 1.25, "days": 1, "ward": "W"}
+    assert [alchemy._as_cut(cut) for cut in (Decimal("1E+3"), 7, "n'1", "a\\b", b"1", 0.5)] == [
+        "1000", "7", "'n''1'", "", "", ""]  # fmt: skip
+
+
+def test_an_id_with_a_backslash_is_no_cut_and_the_others_are(tmp_path: Path, cfg: ExtractConfig, sqlite: Path) -> None:
+    with sqlite3.connect(sqlite) as con:
+        con.execute("UPDATE doc SET id = 'n\\' || id WHERE pat % 2 = 0")
+    made = extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)
+    assert made["counts"]["notes_kept"] == 60 and 2 < made["facts"]["database"]["partitions"]["notes"] < 10
 
 
 PEOPLE = [(f"M{i}", f"19{50 + i}-01-02", "F", "White", "Kings", None) for i in range(12)]

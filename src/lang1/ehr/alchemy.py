@@ -170,10 +170,10 @@ class Alchemy:
             )[1]
         except _Refused:
             return [""]  # a database without NTILE: one partition
-        values = list(dict.fromkeys(row[0] for row in tiles))[1:]
-        if not values or not all(isinstance(v, int) or (isinstance(v, str) and "\\" not in v) for v in values):
+        cuts = [_as_cut(value) for value in list(dict.fromkeys(row[0] for row in tiles))[1:]]
+        cuts = [cut for cut in cuts if cut]
+        if not cuts:
             return [""]
-        cuts = [str(value) if isinstance(value, int) else literal(value) for value in values]
         middle = [f"{key} >= {a} AND {key} < {b}" for a, b in itertools.pairwise(cuts)]
         return [f"{key} < {cuts[0]}", *middle, f"{key} >= {cuts[-1]}", f"{key} IS NULL"]
 
@@ -226,6 +226,13 @@ def _canonical(name: str, table: str) -> str:
     """A column's name as we write it: some databases fold names to capitals."""
     ours = TABLES[table].names if table in TABLES else ["encounter_id"]
     return name.lower() if name.lower() in ours else name
+
+
+def _as_cut(value: Any) -> str:
+    """An id as SQL that every database reads alike; else "": a range less."""
+    if isinstance(value, str):
+        return "" if "\\" in value else literal(value)
+    return str(_as_text(value, "")) if isinstance(value, int | Decimal) else ""
 
 
 class AlchemyReader:

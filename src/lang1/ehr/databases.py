@@ -220,7 +220,9 @@ def _view(con: duckdb.DuckDBPyConnection, query: Query, files: list[Path]) -> di
     columns = "*"
     kinds = _kinds(files) if query.table in FEATURES else {}
     if kinds:
-        columns = ", ".join(f"TRY_CAST({quoted(c)} AS {_type_of(found)}) AS {quoted(c)}" for c, found in kinds.items())
+        # an id stays the text that it is in the other tables
+        casts = {c: "VARCHAR" if c.lower() == "encounter_id" else _type_of(found) for c, found in kinds.items()}
+        columns = ", ".join(f"TRY_CAST({quoted(c)} AS {cast}) AS {quoted(c)}" for c, cast in casts.items())
     paths = ", ".join(literal(exact(file)) for file in files)
     name = relation_name(query.table)
     con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM read_parquet([{paths}])")

@@ -5,6 +5,7 @@ import sqlite3
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import duckdb
 import psycopg
@@ -116,6 +117,19 @@ def test_an_id_with_a_backslash_is_no_cut_and_the_others_are(tmp_path: Path, cfg
         con.execute("UPDATE doc SET id = 'n\\' || id WHERE pat % 2 = 0")
     made = extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)
     assert made["counts"]["notes_kept"] == 60 and 2 < made["facts"]["database"]["partitions"]["notes"] < 10
+
+
+def test_a_bit_of_mysql_is_a_number() -> None:
+    rows = [(b"\x01", b"\x01", 3), (b"\x00", None, 4)]
+    result = MagicMock()
+    result.keys.return_value = ["yes", "raw", "n"]
+    result.cursor.description = [("yes", alchemy.MYSQL_BIT), ("raw", 252), ("n", 3)]
+    result.__iter__.return_value = iter(rows)
+    engine = MagicMock()
+    engine.dialect.name = "mysql"
+    engine.connect.return_value.exec_driver_sql.return_value = result
+    [batch] = alchemy.AlchemyReader(engine, ()).read("SELECT")[1]
+    assert batch.to_pydict() == {"yes": ["1", "0"], "raw": ["\x01", None], "n": ["3", "4"]}
 
 
 PEOPLE = [(f"M{i}", f"19{50 + i}-01-02", "F", "White", "Kings", None) for i in range(12)]

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BATCH_ROWS = 20_000
 BATCH_BYTES = 16 * 2**20
 FETCH_ROWS = 1_000
+MYSQL_BIT = 16
+"""the type of a BIT column, true and false among others, in what MySQL's drivers say of a result"""
 START = {
     "sqlite": ("PRAGMA query_only = ON", "BEGIN"),
     "mysql": ("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",),
@@ -243,6 +245,7 @@ class AlchemyReader:
         self.snapshot = {"taken": datetime.now(UTC).isoformat(timespec="milliseconds"), "state": ""}
         self.kinds: dict[str, list[str]] = {}
         self.connection = engine.connect()
+        self._mysql = engine.dialect.name in {"mysql", "mariadb"}
         try:
             for statement in start:
                 self.connection.exec_driver_sql(statement)
@@ -260,9 +263,10 @@ class AlchemyReader:
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise _fault(error) from None
         names = [str(name) for name in result.keys()]  # noqa: SIM118 - a result is no dictionary
-        return pa.schema([pa.field(name, pa.string()) for name in names]), self._batches(result, names)
+        bits = {i for i, column in enumerate(result.cursor.description) if self._mysql and column[1] == MYSQL_BIT}
+        return pa.schema([pa.field(name, pa.string()) for name in names]), self._batches(result, names, bits)
 
-    def _batches(self, result: Any, names: list[str]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, result: Any, names: list[str], bits: set[int]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
         import sqlalchemy
 
@@ -275,7 +279,8 @@ class AlchemyReader:
             return pa.RecordBatch.from_arrays(columns, names=names)
 
         try:
-            for values in result:
+            for given in result:
+                values = [_as_number(value) if i in bits else value for i, value in enumerate(given)] if bits else given
                 row = [_as_text(value, name) for value, name in zip(values, names, strict=True)]
                 for kind, value in zip(kinds, values, strict=True):
                     if value is not None:
@@ -302,6 +307,11 @@ class AlchemyReader:
             self.connection.close()
         except sqlalchemy.exc.SQLAlchemyError:  # it was lost: there is nothing to close
             self.connection.invalidate()
+
+
+def _as_number(value: Any) -> Any:
+    """A BIT: most drivers give its bytes."""
+    return int.from_bytes(value) if isinstance(value, bytes) else value
 
 
 def _as_text(value: Any, column: str) -> str | None:

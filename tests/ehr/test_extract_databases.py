@@ -246,6 +246,11 @@ def test_a_file_that_is_no_database_and_a_text_that_is_not_unicode(
         extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "b", seed=1)
     assert "notes.sql): the database stopped: OperationalError" in str(caught.value)
     assert "CANARY" not in str(caught.value)
+    with sqlite3.connect(sqlite) as con:
+        con.execute("UPDATE doc SET t = x'43414e415259ff' WHERE pat = 5")
+    with pytest.raises(InputError, match=r"notes\.sql\): a text is not Unicode; convert it in the SQL") as caught:
+        extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "b", seed=1)
+    assert "CANARY" not in str(caught.value)
 
 
 def test_a_connection_that_closes_costs_a_partition(

@@ -331,6 +331,8 @@ def _as_text(value: Any, column: str) -> str | None:
         try:
             return bytes(value).decode("utf-8")
         except UnicodeDecodeError:
+            if column == "text":
+                raise  # letters in another encoding
             return bytes(value).hex()
     return str(value)
 

@@ -226,11 +226,13 @@ def test_sql_that_does_not_fit_is_named(
         ("nosuch://h/x", "SQLAlchemy knows no dialect nosuch"),
         ("mssql+pyodbc://u:pw-881@h/x", "its driver is not installed: pip install pyodbc"),
         ("mysql+pymysql://u:pw-881@h:port/x", "not a database URL"),
+        ("sqlite:///{h.db}?timeout=ten", "its driver does not take the URL (ValueError: could not convert"),
+        ("sqlite:///{h.db}?cached_statements=99999999999", "cannot connect: its driver does not take the URL (Over"),
     ],
 )
-def test_a_url_that_leads_nowhere(tmp_path: Path, cfg: ExtractConfig, url: str, message: str) -> None:
+def test_a_url_that_leads_nowhere(tmp_path: Path, cfg: ExtractConfig, sqlite: Path, url: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        extract(cfg, source=url, out=tmp_path / "out", seed=1)
+        extract(cfg, source=url.replace("{h.db}", str(sqlite)), out=tmp_path / "out", seed=1)
     assert message in str(caught.value) and "pw-881" not in str(caught.value)
 
 

@@ -40,6 +40,8 @@ START = {
     "oracle": ("SET TRANSACTION READ ONLY",),
 }
 """what makes a connection read one state and write nothing; other databases: their own default isolation"""
+NOT_TAKEN = (OSError, TypeError, ValueError, AttributeError, LookupError, OverflowError)
+"""what drivers raise over an option of the URL that is none of theirs, or its value"""
 TOLD = ("locked", "malformed", "not a database", "encrypted", "no such table", "unable to open")
 """words of SQLite that say what is wrong and quote no row"""
 
@@ -101,6 +103,8 @@ class Alchemy:
             ) from None
         except ImportError as error:
             raise InputError(f"{url}: its driver is not installed: pip install {error.name}") from None
+        except NOT_TAKEN as error:
+            raise InputError(f"{url}: {self._not_taken(error)}") from None
         self._open: AlchemyReader | None = None
 
     def connect(self) -> None:
@@ -207,10 +211,16 @@ class Alchemy:
         try:
             return AlchemyReader(self._engine, START.get(self._backend, ()))
         except sqlalchemy.exc.DBAPIError as error:
-            words = masked(" ".join(str(error.orig).split("\n")[0].split()))
-            if self._url.password:
-                words = words.replace(str(self._url.password), "***")
-            raise Fault(words, lost=True) from None
+            raise Fault(self._shown(error.orig), lost=True) from None
+        except (sqlalchemy.exc.SQLAlchemyError, *NOT_TAKEN) as error:
+            raise Fault(self._not_taken(error)) from None
+
+    def _not_taken(self, error: Exception) -> str:
+        return f"its driver does not take the URL ({error.__class__.__name__}: {self._shown(error)})"
+
+    def _shown(self, error: object) -> str:
+        words = masked(" ".join(str(error).split("\n")[0].split()))
+        return words.replace(str(self._url.password), "***") if self._url.password else words
 
     def close(self) -> None:
         """Close what is still open."""

@@ -278,3 +278,16 @@ def test_a_connection_that_closes_costs_a_partition(
             extract(cfg, source=url, out=tmp_path / "out", seed=1)
     assert len(list((tmp_path / "out").rglob("raw/*/*.parquet"))) == 5
     assert data_files(extract(cfg, source=url, out=tmp_path / "out", seed=1)) == whole
+
+
+def test_a_connection_that_closes_while_the_queries_are_tried(
+    tmp_path: Path, cfg: ExtractConfig, sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sql" / "encounters.sql").write_text(SQL["encounters"].replace("s.a AS", "s.gone AS"))
+    monkeypatch.setattr("sqlalchemy.dialects.sqlite.pysqlite.SQLiteDialect_pysqlite.is_disconnect", lambda *_: True)
+    with pytest.raises(InputError) as caught:
+        extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)
+    assert str(caught.value) == (
+        f"sqlite:///{sqlite}: the connection was closed (OperationalError); nothing was read, the same command begins "
+        "again"
+    )

@@ -123,6 +123,8 @@ class Alchemy:
                 tables[table] = self._table(query, rows)
             except InputError as error:
                 problems.append(str(error))
+            except Fault as fault:
+                raise InputError(f"{self.name}: {fault}; nothing was read, the same command begins again") from None
         if problems:
             raise InputError("; ".join(problems))
         about = {
@@ -184,7 +186,7 @@ class Alchemy:
         return [f"{key} < {cuts[0]}", *middle, f"{key} >= {cuts[-1]}", f"{key} IS NULL"]
 
     def _rows(self, sql: str, only_columns: bool = False) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Columns and rows of a small result. Raises _Refused with the database's words."""
+        """Columns and rows of a small result. Raises _Refused with the database's words, Fault when it is gone."""
         import sqlalchemy
 
         assert self._open is not None
@@ -194,6 +196,8 @@ class Alchemy:
             rows = [] if only_columns else [tuple(row) for row in result.fetchall()]
             result.close()
         except sqlalchemy.exc.SQLAlchemyError as error:
+            if getattr(error, "connection_invalidated", False):
+                raise _fault(error) from None
             raise _Refused(" ".join(str(getattr(error, "orig", None) or error.__class__.__name__).split())) from None
         return names, rows
 

@@ -291,3 +291,16 @@ def test_a_connection_that_closes_while_the_queries_are_tried(
         f"sqlite:///{sqlite}: the connection was closed (OperationalError); nothing was read, the same command begins "
         "again"
     )
+
+
+def test_a_server_that_goes_within_the_rows_is_lost_and_said_by_its_number() -> None:
+    result, engine = MagicMock(), MagicMock()
+    result.keys.return_value = ["text"]
+    engine.connect.return_value.exec_driver_sql.return_value = result
+    words = {1053: "the connection was closed (OSError 1053)", 1969: "the database stopped: OSError 1969"}
+    for number, message in words.items():
+        result.__iter__.side_effect = sqlalchemy.exc.OperationalError("", {}, OSError(number, "CANARY"))
+        with pytest.raises(alchemy.Fault) as caught:
+            list(alchemy.AlchemyReader(engine, ()).read("SELECT")[1])
+        assert str(caught.value) == message and caught.value.lost == (number == alchemy.MYSQL_SHUTDOWN)
+    assert result.cursor._result.unbuffered_active is False

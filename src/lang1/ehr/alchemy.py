@@ -33,6 +33,8 @@ BATCH_BYTES = 16 * 2**20
 FETCH_ROWS = 1_000
 MYSQL_BIT = 16
 """the type of a BIT column, true and false among others, in what MySQL's drivers say of a result"""
+MYSQL_SHUTDOWN = 1053
+"""the server is going down: SQLAlchemy does not count it among lost connections"""
 START = {
     "sqlite": ("PRAGMA query_only = ON", "BEGIN"),
     "mysql": ("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",),
@@ -306,7 +308,10 @@ class AlchemyReader:
                     rows, size = [], 0
             yield batch()
         except sqlalchemy.exc.SQLAlchemyError as error:
-            raise _fault(error) from None
+            fault = _fault(error)
+            if fault.lost:
+                _end(result)
+            raise fault from None
         except UnicodeError:
             raise Fault("a text is not Unicode; convert it in the SQL") from None
         finally:
@@ -321,6 +326,13 @@ class AlchemyReader:
             self.connection.close()
         except sqlalchemy.exc.SQLAlchemyError:  # it was lost: there is nothing to close
             self.connection.invalidate()
+
+
+def _end(result: Any) -> None:
+    """PyMySQL would read a lost connection's rows to their end when they are closed, and print a traceback."""
+    rows: Any = getattr(result.cursor, "_result", None)
+    if hasattr(rows, "unbuffered_active"):
+        rows.unbuffered_active = False
 
 
 def _as_number(value: Any) -> Any:
@@ -352,9 +364,12 @@ def _as_text(value: Any, column: str) -> str | None:
 
 
 def _fault(error: Any) -> Fault:
-    """A database's error by its class: drivers quote values in their words."""
-    words, name = str(getattr(error, "orig", "")), getattr(error, "orig", error).__class__.__name__
+    """A database's error by its class and number: drivers quote values in their words."""
+    orig = getattr(error, "orig", None) or error
+    words, name = str(orig), orig.__class__.__name__
+    number = orig.args[0] if orig.args and isinstance(orig.args[0], int) else None
+    name += "" if number is None else f" {number}"
     told = next((word for word in TOLD if word in words), None)
-    if getattr(error, "connection_invalidated", False) or told == "locked":
+    if getattr(error, "connection_invalidated", False) or told == "locked" or number == MYSQL_SHUTDOWN:
         return Fault("the database is locked" if told else f"the connection was closed ({name})", lost=True)
     return Fault(f"the database stopped: {name}" + (f" ({told})" if told else ""))

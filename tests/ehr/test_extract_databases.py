@@ -304,3 +304,18 @@ def test_a_server_that_goes_within_the_rows_is_lost_and_said_by_its_number() -> 
             list(alchemy.AlchemyReader(engine, ()).read("SELECT")[1])
         assert str(caught.value) == message and caught.value.lost == (number == alchemy.MYSQL_SHUTDOWN)
     assert result.cursor._result.unbuffered_active is False
+
+
+def test_partitions_that_give_a_row_twice_are_refused(
+    tmp_path: Path, cfg: ExtractConfig, sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an ENUM of MySQL does: it is sorted by the place of its words, and compared as text."""
+    plain = alchemy.Alchemy._cuts
+
+    def cuts(self: Any, rows_of: str, key: str, rows: int) -> tuple[list[str], int | None]:
+        wheres, count = plain(self, rows_of, key, rows)
+        return [where.replace(">=", ">= 0 OR q.patient_id >=") for where in wheres], count
+
+    monkeypatch.setattr(alchemy.Alchemy, "_cuts", cuts)
+    with pytest.raises(InputError, match=r"patients: its partitions gave \d+ rows where the query has 60: .*CONCAT"):
+        extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)

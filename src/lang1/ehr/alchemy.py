@@ -153,7 +153,9 @@ class Alchemy:
         quote = self._engine.dialect.identifier_preparer.quote
         columns = ", ".join(f"q.{quote(name)} AS {quote(ours)}" for ours, name in found.items())
         key = quote(found[IDS[query.table] or "patient_id"])
-        return TablePlan(f"SELECT {columns} FROM {rows_of}", self._cuts(rows_of, f"q.{key}", rows))
+        wheres, count = self._cuts(rows_of, f"q.{key}", rows)
+        # other databases may change while they are read
+        return TablePlan(f"SELECT {columns} FROM {rows_of}", wheres, rows=count if self._backend in START else None)
 
     def _columns(self, query: Query, text: str, rows_of: str) -> tuple[list[str], bool]:
         """The columns, and whether the query may stand in another one (SQL Server: not one that begins with WITH)."""
@@ -166,26 +168,27 @@ class Alchemy:
         except _Refused as refused:
             raise InputError(f"{query.name}: {refused}") from None
 
-    def _cuts(self, rows_of: str, key: str, rows: int) -> list[str]:
+    def _cuts(self, rows_of: str, key: str, rows: int) -> tuple[list[str], int | None]:
+        """Ranges of the id, and the rows that they share out; one range where there is nothing to cut."""
         if rows >= ONE_PARTITION:
-            return [""]
+            return [""], None
         try:
             [count] = self._rows(f"SELECT COUNT(*) FROM {rows_of}")[1][0]
             n = math.ceil(count / rows)
             if n < 2:
-                return [""]
+                return [""], None
             tiles = self._rows(
                 f"SELECT MIN(r.k) FROM (SELECT {key} AS k, NTILE({n}) OVER (ORDER BY {key}) AS t FROM {rows_of} "
                 f"WHERE {key} IS NOT NULL) r GROUP BY r.t ORDER BY r.t"
             )[1]
         except _Refused:
-            return [""]  # a database without NTILE: one partition
+            return [""], None  # a database without NTILE: one partition
         cuts = [_as_cut(value) for value in list(dict.fromkeys(row[0] for row in tiles))[1:]]
         cuts = [cut for cut in cuts if cut]
         if not cuts:
-            return [""]
+            return [""], None
         middle = [f"{key} >= {a} AND {key} < {b}" for a, b in itertools.pairwise(cuts)]
-        return [f"{key} < {cuts[0]}", *middle, f"{key} >= {cuts[-1]}", f"{key} IS NULL"]
+        return [f"{key} < {cuts[0]}", *middle, f"{key} >= {cuts[-1]}", f"{key} IS NULL"], count
 
     def _rows(self, sql: str, only_columns: bool = False) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Columns and rows of a small result. Raises _Refused with the database's words, Fault when it is gone."""

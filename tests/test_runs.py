@@ -155,6 +155,19 @@ def test_a_stricter_mode_can_be_asked_for_one_file(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "rejects.parquet").stat().st_mode) == 0o600
 
 
+def test_a_stricter_mode_holds_while_the_file_is_written_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o022)  # of a worker that `dask worker` started
+    try:
+        with runs.atomic_write(tmp_path / "a.kept", 0o600) as sink:
+            sink.write(b"a note")
+            sink.flush()
+            (temporary,) = tmp_path.iterdir()
+            assert temporary.stat().st_mode & 0o777 == 0o600 and temporary.stat().st_size == 6
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.kept").read_bytes() == b"a note"
+
+
 def test_mode_that_is_no_octal_number_is_refused() -> None:
     with pytest.raises(InputError, match="file_mode: 'rw' is not an octal mode such as 0640"):
         runs.set_file_mode("rw")

@@ -90,6 +90,8 @@ def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if mode is not None:  # from its first byte: a Dask worker of someone's cluster has any umask
+            temporary.touch(mode)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())

@@ -101,7 +101,10 @@ def open_corpus(cfg: PretrainConfig, shards: Any, length: int, seed: int) -> Cor
             f"the tokens folder has {', '.join(sorted(found)) or 'none'}"
         )
     if dropped:
-        runs.say(f"pretrain.mix: {', '.join(dropped)} has no tokens here; the other weights are rescaled")
+        runs.say(
+            f"pretrain.mix: {', '.join(dropped)} has no tokens here; the other weights are rescaled (the tokens folder "
+            f"has {', '.join(sorted(found))})"
+        )
     total = sum(usable.values())
     return Corpus(
         mixture=make_mixture(seed, usable, {name: len(train_blocks[name]) for name in usable}),

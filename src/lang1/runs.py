@@ -204,6 +204,14 @@ def disk_error(path: Path, error: OSError) -> Unfinished:
     return Unfinished(f"{path}: cannot be written: {reason}{free}; choose another --out or make room")
 
 
+def link(path: Path, target: str) -> None:
+    """Make `path` a symbolic link to `target`, in one step when it was another."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

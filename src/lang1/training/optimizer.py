@@ -28,6 +28,26 @@ def make_optimizer(model: Any, config: OptimizerConfig) -> torch.optim.AdamW:
     )
 
 
+def optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The state of every parameter as `<name>:<key>`, for checkpoints."""
+    return {
+        f"{name}:{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def prepare_state(model: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Give every trainable parameter the state that it has before the first step, for a checkpoint to be read into."""
+    for _, parameter in model.named_parameters():
+        if parameter.requires_grad and not optimizer.state.get(parameter):
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """Rate of the step counted from 0: linear from lr / (warmup + 1), then cosine to min_lr at the last step."""
     if step < config.warmup_steps:

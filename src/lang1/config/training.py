@@ -64,6 +64,15 @@ class PretrainConfig:
     """steps between resumable checkpoints"""
     keep_checkpoints: int = 3
     """newest checkpoints kept"""
+    keep_every: int = 0
+    """checkpoints of every so many steps are kept for good: the trajectory; 0: none"""
+    sharding: Literal["gradients", "full"] = "gradients"
+    """what several processes share out: gradients and optimizer state, or `full`, the parameters too (5.3); one process
+    has nothing to share"""
+    activation_checkpointing: bool = False
+    """true: a layer's activations are computed again in the backward, for less memory and about a third more time"""
+    compile: bool = False
+    """true: torch.compile; needs a C++ compiler on a CPU"""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0

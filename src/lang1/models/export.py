@@ -10,6 +10,7 @@ import contextlib
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,22 +64,28 @@ def read_checkpoint(checkpoint: Path) -> Any:
     Raises InputError when its weights are not those of its configuration.
     """
     import torch
-    import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
     from transformers import AutoModelForCausalLM
 
     with torch.device("cpu"):
         model = AutoModelForCausalLM.from_config(load_config(checkpoint), dtype=torch.float32)
-    reader = HuggingFaceStorageReader(str(checkpoint))
     there = {
-        name.removeprefix(MODEL): found.size
-        for name, found in reader.read_metadata().state_dict_metadata.items()
-        if name.startswith(MODEL)
+        name.removeprefix(MODEL): size for name, size in saved_shapes(checkpoint).items() if name.startswith(MODEL)
     }
     _refuse_other_weights({name: p.shape for name, p in model.named_parameters()}, there)
     state = {MODEL + name: parameter.detach() for name, parameter in model.named_parameters()}
-    dcp.load(state, storage_reader=reader, no_dist=True)
+    load(state, storage_reader=HuggingFaceStorageReader(str(checkpoint)), no_dist=True)
     return model
+
+
+def saved_shapes(checkpoint: Path) -> dict[str, Any]:
+    """Whole shapes of the tensors in the shards of a checkpoint, by name."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    there = HuggingFaceStorageReader(str(checkpoint)).read_metadata().state_dict_metadata
+    return {name: found.size for name, found in there.items() if isinstance(found, TensorStorageMetadata)}
 
 
 def load_weights(model: Any, weights: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,12 @@ from safetensors.torch import save_file
 
 from lang1 import runs
 from lang1.errors import InputError
-from lang1.models.export import FACTS, HASHES, MODEL, check_hashes
+from lang1.models.export import FACTS, HASHES, MODEL, check_hashes, saved_shapes
 from lang1.training.distributed import World, contact
 from lang1.training.optimizer import optimizer_state, prepare_state
+
+# torch says so of every process that is alone, which is no fault here
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
 PROGRESS = "progress.json"
 CONFIG = "config.json"
@@ -67,8 +71,10 @@ class Checkpoints:
 
         In the background only the copy of the state is waited for. Raises LostRank.
         """
-        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.api import CheckpointException
         from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+        from torch.distributed.checkpoint.state_dict_saver import async_save
+        from torch.distributed.checkpoint.state_dict_saver import save as save_now
 
         before = self.finish()
         temporary = self.scratch / f"{PREFIX}{step:08d}"
@@ -84,9 +90,9 @@ class Checkpoints:
             saved: Future[Any] = Future()
             try:
                 with contact():
-                    dcp.save(state, storage_writer=writer, no_dist=alone)
+                    save_now(state, storage_writer=writer, no_dist=alone)
                 saved.set_result(None)
-            except (OSError, dcp.CheckpointException) as error:
+            except (OSError, CheckpointException) as error:
                 saved.set_exception(error)
         else:
             if self._group is None and not alone:
@@ -94,7 +100,7 @@ class Checkpoints:
 
                 self._group = dist.new_group(backend="gloo")  # its messages never wait behind the gradients'
             with contact():
-                found = dcp.async_save(state, storage_writer=writer, process_group=self._group, no_dist=alone)
+                found = async_save(state, storage_writer=writer, process_group=self._group, no_dist=alone)
             assert isinstance(found, Future)
             saved = found
         self._saving = [saved]
@@ -105,7 +111,7 @@ class Checkpoints:
         return before
 
     def finish(self) -> OSError | InputError | None:
-        """Until the save under way is whole or has failed; its fault on rank 0, None elsewhere and when there is none."""
+        """Until the save under way is whole or has failed; its fault on rank 0, None elsewhere and without one."""
         for saved in self._saving:
             saved.exception()
         self._saving = []
@@ -208,23 +214,21 @@ def load_checkpoint(folder: Path, model: Any, optimizer: Any, world: World) -> d
 
     Raises InputError when they are of another model or optimizer.
     """
-    import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     prepare_state(model, optimizer)
     state = {MODEL + name: parameter.detach() for name, parameter in model.named_parameters()}
     state |= {OPTIMIZER + name: value for name, value in optimizer_state(model, optimizer).items()}
     reader = HuggingFaceStorageReader(str(folder))
-    there = reader.read_metadata().state_dict_metadata
-    wrong = sorted(state.keys() ^ there.keys()) or [
-        name for name, tensor in state.items() if tensor.shape != there[name].size
-    ]
+    there = saved_shapes(folder)
+    wrong = sorted(state.keys() ^ there.keys()) or [n for n, tensor in state.items() if tensor.shape != there[n]]
     if wrong:
         raise InputError(
             f"{folder}: does not fit the model or the optimizer ({', '.join(wrong[:3])}); "
             "it belongs to another configuration: choose another --out"
         )
     with contact():
-        dcp.load(state, storage_reader=reader, no_dist=world.size == 1)
+        load(state, storage_reader=reader, no_dist=world.size == 1)
     progress: dict[str, Any] = runs.read_json(folder / PROGRESS)
     return progress

@@ -1,9 +1,9 @@
 """One process or many: `torchrun` starts a process a GPU, and every one runs the same command.
 
-FSDP2 (`fully_shard`) in the paper's two modes: `gradients` shards gradients and optimizer state and keeps whole weights
-between forward and backward, `full` shards the weights too (5.3). Gradients are reduced in fp32. The loss of a step is a
-sum over all ranks divided by the step's own count, so one process and many train the same model. NCCL on GPUs, gloo on
-CPUs, where the tests run it. Without torchrun's environment nothing here touches torch.distributed.
+FSDP2 (`fully_shard`) in the paper's two modes: `gradients` shards gradients and optimizer state and keeps whole
+weights between forward and backward, `full` shards the weights too (5.3). Gradients are reduced in fp32. The loss of a
+step is a sum over all ranks divided by the step's own count, so one process and many train the same model. NCCL on
+GPUs, gloo on CPUs, where the tests run it. Without torchrun's environment nothing here touches torch.distributed.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ class World:
 
 @contextlib.contextmanager
 def contact() -> Iterator[None]:
-    """What a collective raises when a rank is gone, as LostRank."""
+    """What a collective raises when a rank is gone, as LostRank; nothing changes where there is one process."""
     try:
         yield
     except RuntimeError as error:  # torch.distributed's own errors are RuntimeErrors, with several names
         text = str(error).lower()
-        if any(word in text for word in ("connection", "peer", "timed out", "timeout", "broken pipe", "aborted")):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(word in text for word in _GONE):
             raise LostRank(
-                "another rank of this run is gone (killed, out of memory, or its node went down; its own log says why); "
-                "the same command goes on from the newest checkpoint"
+                "another rank of this run is gone (killed, out of memory, or its node went down; its own log says "
+                "why); the same command goes on from the newest checkpoint"
             ) from None
         raise
 
@@ -112,6 +112,7 @@ def joined() -> Iterator[World]:
             dist.destroy_process_group()
 
 
+_GONE = ("connection", "peer", "timed out", "timeout", "broken pipe", "aborted")
 _NAMES = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
 
 
@@ -197,9 +198,19 @@ def synchronise(model: Any, world: World, last: bool) -> None:
         model.set_requires_gradient_sync(last)
 
 
+def share_out_again(model: Any, world: World) -> None:
+    """After forwards without a backward: weights that were put together for them stay so until a backward, else."""
+    if world.size > 1:
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A sharded tensor put together, on every rank; another one as it is. Raises LostRank."""
     if hasattr(tensor, "full_tensor"):
         with contact():
-            return tensor.full_tensor()  # type: ignore[no-any-return]
+            return tensor.full_tensor()
     return tensor

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,26 @@ from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import PretrainConfig
 from lang1.corpus.shards import open_shards
-from lang1.errors import InputError
+from lang1.errors import ConfigError, InputError
 from lang1.models.build import build_model, parameter_count
-from lang1.models.export import copy_tokenizer, export_model
+from lang1.models.export import copy_tokenizer, export_model, read_checkpoint
 from lang1.models.fast import use_fast_attention
 from lang1.models.origin import pretrained_on
 from lang1.models.presets import PRESETS
 from lang1.training.batches import Mixture, make_mixture
-from lang1.training.loop import Fetched, LoopConfig, Objective, Progress, prepare_torch, train
+from lang1.training.checkpoint import Checkpoints, Retention, latest_checkpoint
+from lang1.training.distributed import World, joined, run_stage, shard
+from lang1.training.feeding import Fetched
+from lang1.training.loop import LoopConfig, Objective, Progress, train
 from lang1.training.loss import chunked_cross_entropy
+from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
+
+ENTRY = "lang1_loss"
+"""the method of a model that a step calls: FSDP puts sharded weights together around it, as around `forward`"""
+HOW = {"sharding", "activation_checkpointing", "compile", "micro_batch", "threads", "checkpoint_every",
+       "keep_checkpoints", "keep_every"}  # fmt: skip
+"""settings that change how a run is computed and kept, not what it computes: they may change when it goes on"""
 
 
 @dataclass(frozen=True)
@@ -47,42 +58,61 @@ class Corpus:
 def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
     """Pretrain a model on `tokens`; returns the manifest. Interrupted, the same command goes on from a checkpoint."""
     runs.read_manifest(tokens)
+    with joined() as world:
+        return run_stage(
+            world,
+            out,
+            "pretrain",
+            {key: value for key, value in configuration.dump(cfg).items() if key not in HOW},
+            seed,
+            {"tokens": tokens},
+            lambda stage: _work(cfg, tokens, stage, seed, world),
+            force,
+        )
 
-    def work(stage: runs.Stage) -> None:
-        dtype = prepare_torch(cfg.threads, cfg.precision)
-        shards = open_shards(tokens)
-        length = cfg.context_length or PRESETS[cfg.preset].context_length
-        corpus = open_corpus(cfg, shards, length, seed)
-        model = build_model(cfg.preset, shards.vocab_size, seed, length, shards.bos_id, shards.eos_id)
-        use_fast_attention(model, dtype)
+
+def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world: World) -> None:
+    dtype = prepare_torch(cfg.threads, cfg.precision)
+    shards = open_shards(tokens)
+    length = cfg.context_length or PRESETS[cfg.preset].context_length
+    corpus = open_corpus(cfg, shards, length, seed)
+    _refuse_other_ranks(cfg, world)
+    model = build_model(cfg.preset, shards.vocab_size, seed, length, shards.bos_id, shards.eos_id)
+    use_fast_attention(model, dtype)
+    facts = _facts(cfg, model, corpus, length, seed)
+    facts |= {"kind": "pretrained", "pretraining": pretrained_on(tokens, tuple(corpus.weights)).as_facts()}
+    if cfg.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    setattr(model, ENTRY, MethodType(next_token_loss, model))
+    shard(model, world, cfg.sharding, dtype, ENTRY)
+    if world.is_main:
         copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
-        facts = _facts(cfg, model, corpus, length, seed)
-        facts |= {"kind": "pretrained", "pretraining": pretrained_on(tokens, tuple(corpus.weights)).as_facts()}
-        objective = Objective(
-            fetch=lambda step: fetch(cfg, corpus, step),
-            loss=lambda m, batch: next_token_loss(m, batch, dtype),
-            validate=lambda m, _progress: validate(cfg, m, corpus, dtype),
-            facts=facts,
-        )
-        loop = LoopConfig(cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, cfg.keep_checkpoints, dtype)
-        progress = train(
-            loop,
-            model,
-            make_optimizer(model, cfg.optimizer),
-            objective,
-            out=stage.out,
-            checkpoints=stage.out,
-            scratch=stage.scratch(),
-        )
-        export_model(
-            model,
-            tokens / "tokenizer",
-            stage.out / "export",
-            facts | {"steps": progress.step, "tokens": progress.tokens},
-        )
-        _report(stage, cfg, corpus, progress, length, dtype)
+    objective = Objective(
+        fetch=lambda step: fetch(cfg, corpus, step, world.rank, world.size),
+        loss=lambda m, batch: getattr(m, ENTRY)(batch.to(world.device), dtype),
+        validate=lambda m, progress: validate(cfg, m, corpus, dtype, world),
+        facts=facts,
+    )
+    full = cfg.sharding == "full" and world.size > 1
+    loop = LoopConfig(cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, dtype, sharded_weights=full)
+    retention = Retention(cfg.keep_checkpoints, cfg.keep_every)
+    checkpoints = Checkpoints(stage.out, stage.scratch(), world, retention)
+    optimizer = make_optimizer(model, cfg.optimizer)
+    progress = train(loop, model, optimizer, objective, out=stage.out, checkpoints=checkpoints, world=world)
+    if world.is_main:
+        last = latest_checkpoint(stage.out)
+        assert last is not None  # train saved it
+        done = facts | {"steps": progress.step, "tokens": progress.tokens}
+        export_model(read_checkpoint(last), tokens / "tokenizer", stage.out / "export", done)
+        _report(stage, cfg, corpus, progress, length, dtype, world)
 
-    return runs.run_stage(out, "pretrain", configuration.dump(cfg), seed, {"tokens": tokens}, work, force)
+
+def _refuse_other_ranks(cfg: PretrainConfig, world: World) -> None:
+    if cfg.global_batch % (cfg.micro_batch * world.size):
+        raise ConfigError(
+            f"pretrain.global_batch: {cfg.global_batch} is no multiple of micro_batch ({cfg.micro_batch}) times "
+            f"{world.size} processes"
+        )
 
 
 def open_corpus(cfg: PretrainConfig, shards: Any, length: int, seed: int) -> Corpus:
@@ -115,18 +145,20 @@ def open_corpus(cfg: PretrainConfig, shards: Any, length: int, seed: int) -> Cor
     )
 
 
-def fetch(cfg: PretrainConfig, corpus: Corpus, step: int) -> Fetched[torch.Tensor]:
-    """The micro-batches (B, T + 1) of a step; a function of seed and step alone."""
+def fetch(cfg: PretrainConfig, corpus: Corpus, step: int, rank: int = 0, ranks: int = 1) -> Fetched[torch.Tensor]:
+    """A rank's micro-batches (B, T + 1) of a step; the step's samples are a function of seed and step alone."""
     first = step * cfg.global_batch
     places = [corpus.mixture.locate(sample) for sample in range(first, first + cfg.global_batch)]
-    blocks = np.stack([np.asarray(corpus.train[name][block], dtype=np.int64) for name, block in places])
+    mine = places[rank::ranks]
+    blocks = np.stack([np.asarray(corpus.train[name][block], dtype=np.int64) for name, block in mine])
     per_block = blocks.shape[1] - 1
     counts = {name: per_block * sum(1 for source, _ in places if source == name) for name in corpus.train}
     return Fetched(
         list(torch.from_numpy(blocks).split(cfg.micro_batch)),
-        blocks.shape[0] * per_block,
-        blocks.shape[0] * per_block,
+        len(places) * per_block,
+        len(places) * per_block,
         counts,
+        (first, first + cfg.global_batch),
     )
 
 
@@ -139,21 +171,35 @@ def next_token_loss(model: Any, tokens_BT: torch.Tensor, dtype: torch.dtype) -> 
     )
 
 
-def validate(cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype) -> dict[str, Any]:
-    """Loss and perplexity a source on its first validation blocks; null where it has none."""
+def validate(
+    cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype, world: World
+) -> dict[str, dict[str, Any]]:
+    """Loss and perplexity a source on its first validation blocks; null where it has none.
+
+    Ranks take turns at the micro-batches. All make the same number of forwards, as sharded weights must be put together
+    by all: a rank without a micro-batch of its own runs the first one, and does not count it.
+    """
     model.eval()
     result: dict[str, Any] = {}
+    mixed = dtype != torch.float32 and world.size == 1
     for name, blocks in corpus.val.items():
         wanted = min(len(blocks), cfg.val_batches * cfg.micro_batch)
-        total, targets = 0.0, 0
-        for start in range(0, wanted, cfg.micro_batch):
+        starts = list(range(0, wanted, cfg.micro_batch))
+        total, targets = 0.0, 0.0
+        for turn in range(0, len(starts), world.size):
+            counted = turn + world.rank < len(starts)
+            start = starts[turn + world.rank] if counted else 0
             rows = [np.asarray(blocks[i], dtype=np.int64) for i in range(start, min(start + cfg.micro_batch, wanted))]
-            batch = torch.from_numpy(np.stack(rows))
-            with torch.autocast(model.device.type, dtype=dtype, enabled=dtype != torch.float32):
-                total += next_token_loss(model, batch, dtype).item()
-            targets += batch[:, 1:].numel()
-        loss = total / targets if targets else None
-        result[name] = {"loss": loss, "perplexity": math.exp(loss) if loss is not None else None, "tokens": targets}
+            batch = torch.from_numpy(np.stack(rows)).to(world.device)
+            with torch.autocast(world.device.type, dtype=dtype, enabled=mixed):
+                loss = getattr(model, ENTRY)(batch, dtype).item()
+            if counted:
+                total += loss
+                targets += batch[:, 1:].numel()
+        total, targets = world.sum([total, targets])
+        mean = total / targets if targets else None
+        perplexity = math.exp(mean) if mean is not None and mean < 700 else None
+        result[name] = {"loss": mean, "perplexity": perplexity, "tokens": int(targets)}
     return result
 
 
@@ -171,7 +217,13 @@ def _facts(cfg: PretrainConfig, model: Any, corpus: Corpus, length: int, seed: i
 
 
 def _report(
-    stage: runs.Stage, cfg: PretrainConfig, corpus: Corpus, progress: Progress, length: int, dtype: torch.dtype
+    stage: runs.Stage,
+    cfg: PretrainConfig,
+    corpus: Corpus,
+    progress: Progress,
+    length: int,
+    dtype: torch.dtype,
+    world: World,
 ) -> None:
     held = {name: len(blocks) * length for name, blocks in corpus.train.items()}
     last = runs.read_lines(stage.out / "curve.jsonl")[-1]
@@ -187,6 +239,9 @@ def _report(
         tokens_per_second=round(float(np.median(speeds)), 1),
         precision="bf16" if dtype == torch.bfloat16 else "fp32",
         threads=torch.get_num_threads(),
+        processes=world.size,
+        skipped_batches=progress.skipped,
+        rollbacks=progress.rollbacks,
     )
     if cfg.steps and not any((last.get("val") or {}).get(name, {}).get("tokens") for name in held):
         runs.say("pretrain: no validation block; raise tokenize.validation_fraction to see a validation loss")

@@ -60,6 +60,8 @@ class PretrainConfig:
     """steps between validation losses"""
     val_batches: int = 16
     """micro-batches a source in a validation"""
+    patience: int = 0
+    """stop early after so many validations without a lower loss; 0: never (5.3 names none)"""
     checkpoint_every: int = 1000
     """steps between resumable checkpoints"""
     keep_checkpoints: int = 3

@@ -90,7 +90,7 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     objective = Objective(
         fetch=lambda step: fetch(cfg, corpus, step, world.rank, world.size),
         loss=lambda m, batch: getattr(m, ENTRY)(batch.to(world.device), dtype),
-        validate=lambda m, progress: validate(cfg, m, corpus, dtype, world),
+        validate=lambda m, progress: select(cfg, corpus, progress, validate(cfg, m, corpus, dtype, world)),
         facts=facts,
     )
     full = cfg.sharding == "full" and world.size > 1
@@ -203,6 +203,24 @@ def validate(
     return result
 
 
+def select(
+    cfg: PretrainConfig, corpus: Corpus, progress: Progress, result: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Take the step as the best when its validation loss, weighed as the sources are, is the lowest so far; decide the
+    early stop."""
+    losses = {name: found["loss"] for name, found in result.items() if found["loss"] is not None}
+    if losses:
+        weight = sum(corpus.weights[name] for name in losses)
+        value = sum(corpus.weights[name] * loss for name, loss in losses.items()) / weight
+        if math.isfinite(value) and (progress.best_value is None or value < progress.best_value):
+            progress.best_step, progress.best_value = progress.step, value
+        since = (progress.step - (progress.best_step or 0)) // cfg.val_every
+        progress.finished = cfg.patience > 0 and since >= cfg.patience
+        if progress.finished:
+            runs.say(f"step {progress.step}: no lower validation loss in {since} validations; best: {progress.best_step}")
+    return result
+
+
 def _facts(cfg: PretrainConfig, model: Any, corpus: Corpus, length: int, seed: int) -> dict[str, Any]:
     return {
         "preset": cfg.preset,
@@ -240,6 +258,9 @@ def _report(
         precision="bf16" if dtype == torch.bfloat16 else "fp32",
         threads=torch.get_num_threads(),
         processes=world.size,
+        best_step=progress.best_step,
+        best_value=progress.best_value,
+        stopped_early=progress.finished,
         skipped_batches=progress.skipped,
         rollbacks=progress.rollbacks,
     )

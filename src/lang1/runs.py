@@ -18,10 +18,11 @@ import os
 import resource
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -178,6 +179,11 @@ def append_lines(path: Path) -> Iterator[Callable[[Any], None]]:
         raise disk_error(path, error) from None
 
 
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """A JSONL log, whole and atomically, line for line as `append_lines` writes it."""
+    write_text(path, "".join(json.dumps(value, sort_keys=True) + "\n" for value in values))
+
+
 def read_lines(path: Path) -> list[Any]:
     """The whole lines of a JSONL log; a torn last line is dropped."""
     if not path.exists():
@@ -273,6 +279,21 @@ def lock(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """True while a process of this machine, or of one that shares POSIX locks, writes `folder`. Takes no lock."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # struct flock of Linux: type, whence, start, length, process; the kernel answers with who holds it
+        asked = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        kind = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))[0]
+        return bool(kind != fcntl.F_UNLCK)
+    finally:
         os.close(descriptor)
 
 

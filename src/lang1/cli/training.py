@@ -27,6 +27,9 @@ def pretrain(
     tokens: Annotated[Path, folder("tokens", "Token shards from `lang1 tokenize`.")],
     out: Out,
     arguments: Arguments = None,
+    allow_phi: Annotated[
+        bool, typer.Option("--allow-phi", help="Let monitor.generations.prompts name a file of your own.")
+    ] = False,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -34,13 +37,28 @@ def pretrain(
     print_config: PrintConfig = False,
 ) -> None:
     """Pretrain a Llama-style decoder on a weighted mix of sources (5.3); resumes exactly after a kill."""
-    config = configure(arguments, "pretrain", seed, quiet)
+    allowed = ["pretrain.monitor.generations.allow_phi=true"] if allow_phi else []
+    config = configure([*(arguments or []), *allowed], "pretrain", seed, quiet)
     if print_config:
         print_section(config, "pretrain")
         return
     from lang1.training import pretrain as pretrain_model
 
     show(pretrain_model(config.pretrain, tokens=tokens, out=out, seed=config.seed, force=force), out, as_json)
+
+
+def watch(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `lang1 pretrain` writes.")],
+    out: Annotated[Path | None, typer.Option("--out", help="PNG to write; RUN-watch.png when absent.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Refresh until the run ends.")] = False,
+    every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.1)] = 10.0,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a pretraining run's loss, throughput, events and evaluations, in the terminal and as a PNG."""
+    runs.set_quiet(quiet)
+    from lang1.training import watch as watch_run
+
+    watch_run(run, out=out or run.resolve().with_name(f"{run.resolve().name}-watch.png"), follow=follow, every=every)
 
 
 def export(

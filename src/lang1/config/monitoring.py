@@ -46,7 +46,7 @@ class GenerationConfig:
     every: int = 0
     """steps between generations; 0: none"""
     prompts: str | None = None
-    """JSON file of prompts, a list of {"id": ..., "text": ...}; null: those that come with lang1, simulated or public"""
+    """JSON file, a list of {"id": ..., "text": ...}; null: the prompts that come with lang1, simulated or public"""
     allow_phi: bool = False
     """true: `prompts` may be used, though it may hold patients' text; it is copied into generations.jsonl"""
     max_new_tokens: int = 64

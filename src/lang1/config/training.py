@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
+from lang1.config.monitoring import MonitorConfig
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class PretrainConfig:
     """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0
     """CPU threads of torch; 0: one a core"""
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     __pydantic_config__ = STRICT
 

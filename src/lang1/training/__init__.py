@@ -22,3 +22,10 @@ def finetune(
     from lang1.training.finetuning import finetune as run
 
     return run(cfg, tasks=tasks, model=model, out=out, seed=seed, force=force)
+
+
+def watch(run: Path, *, out: Path, follow: bool = False, every: float = 10.0) -> None:
+    """Show a pretraining folder's curves in the terminal and draw them to `out` (`training/watching.py`)."""
+    from lang1.training.watching import watch as show
+
+    show(run, out=out, follow=follow, every=every)

@@ -70,6 +70,8 @@ def read_checkpoint(checkpoint: Path) -> Any:
 
     with torch.device("cpu"):
         model = AutoModelForCausalLM.from_config(load_config(checkpoint), dtype=torch.float32)
+    # torch says so of every process that is alone, which is no fault here
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
     there = {
         name.removeprefix(MODEL): size for name, size in saved_shapes(checkpoint).items() if name.startswith(MODEL)
     }

@@ -35,7 +35,7 @@ from lang1.training.asked import Group, Rows, balance_factors, make_groups, read
 from lang1.training.checkpoint import Checkpoints, Retention, save_weights
 from lang1.training.distributed import World
 from lang1.training.feeding import Fetched
-from lang1.training.loop import LoopConfig, Objective, Progress, train
+from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
 from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
 from lang1.training.packs import PackBatch, answer_loss, make_batches, option_logits
@@ -83,7 +83,8 @@ def finetune(
         world = World(0, 1, net.device)
         checkpoints = Checkpoints(stage.scratch() / "checkpoints", stage.scratch(), world, Retention(1))
         optimizer = make_optimizer(net, cfg.optimizer)
-        progress = train(loop, net, optimizer, objective, out=stage.out, checkpoints=checkpoints, world=world)
+        progress = resume(net, optimizer, stage.out, checkpoints, world)
+        progress = train(loop, net, optimizer, objective, progress, out=stage.out, checkpoints=checkpoints, world=world)
         _finish(stage, cfg, net, model, data, progress, facts, skipped, best, dtype)
 
     return runs.run_stage(out, "finetune", configuration.dump(cfg), seed, inputs, work, force)

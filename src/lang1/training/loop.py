@@ -27,7 +27,9 @@ from lang1.errors import Stopped, TrainingGaveUp, Unfinished
 from lang1.training.checkpoint import Checkpoints
 from lang1.training.clock import Clock
 from lang1.training.distributed import World, contact, share_out_again, synchronise, whole
+from lang1.training.evaluations import EVALUATIONS
 from lang1.training.feeding import Feed, Fetched
+from lang1.training.generations import GENERATIONS
 from lang1.training.optimizer import learning_rate
 from lang1.training.signals import stop_signals
 from lang1.training.spikes import accept, judge
@@ -35,6 +37,8 @@ from lang1.training.spikes import accept, judge
 Batch = TypeVar("Batch")
 CURVE = "curve.jsonl"
 SPEED = "speed.jsonl"
+LOGS = (CURVE, SPEED, GENERATIONS, EVALUATIONS)
+"""cut back to the checkpoint that a run goes on from; events.jsonl is not"""
 MOST_SKIPPED = 100
 """batches left out of a run before it gives up"""
 
@@ -92,22 +96,33 @@ class LoopConfig:
     """gradients of every micro-batch are reduced at once: whole ones would fill the memory that sharding saves"""
 
 
+def resume(model: Any, optimizer: Any, out: Path, checkpoints: Checkpoints, world: World) -> Progress:
+    """Where the newest checkpoint left the run, loaded into `model` and `optimizer`; the start when there is none."""
+    saved = checkpoints.resume(model, optimizer)
+    progress = Progress() if saved is None else Progress(**saved)
+    if saved is not None:
+        runs.say(f"resuming at step {progress.step}")
+    if world.is_main:
+        _cut_logs(out, progress.step)
+    return progress
+
+
 def train(
     config: LoopConfig,
     model: Any,
     optimizer: Any,
     objective: Objective[Batch],
+    progress: Progress,
     *,
     out: Path,
     checkpoints: Checkpoints,
     world: World,
 ) -> Progress:
-    """Train from the newest checkpoint, or from the start, to the end or an early stop.
+    """Train from `progress`, which `resume` gave, to the end or an early stop.
 
     Raises TrainingGaveUp at a loss or gradient that is not finite or after too many spikes, Stopped after SIGTERM,
     SIGINT or SIGUSR1 (saved first), LostRank when another rank is gone, Unfinished when the last save fails.
     """
-    progress = _resume(model, optimizer, out, checkpoints, world)
     clock, feed = Clock(config.steps), Feed(objective.fetch)
     with contextlib.ExitStack() as stack:
         stack.callback(checkpoints.close)
@@ -126,7 +141,7 @@ def train(
             if not _accepted(config, progress, objective, fetched, world, (loss, local, grad_norm)):
                 optimizer.zero_grad(set_to_none=True)
                 if config.spikes.action == "rollback":
-                    progress = _roll_back(progress, model, optimizer, out, checkpoints, logs, config)
+                    progress = _roll_back(progress, model, optimizer, checkpoints, logs, objective)
                 continue
             _update(optimizer, rate)
             _advance(progress, fetched)
@@ -158,18 +173,8 @@ def train(
     return progress
 
 
-def _resume(model: Any, optimizer: Any, out: Path, checkpoints: Checkpoints, world: World) -> Progress:
-    saved = checkpoints.resume(model, optimizer)
-    progress = Progress() if saved is None else Progress(**saved)
-    if saved is not None:
-        runs.say(f"resuming at step {progress.step}")
-    if world.is_main:
-        _cut_logs(out, progress.step)
-    return progress
-
-
 def _cut_logs(out: Path, step: int) -> None:
-    for name in (CURVE, SPEED):
+    for name in LOGS:
         if (out / name).exists():
             kept = [row for row in runs.read_lines(out / name) if row["step"] <= step]
             runs.write_text(out / name, "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept))
@@ -253,13 +258,14 @@ def _accepted(
         "loss": loss,
         "loss_by_rank": by_rank,
         "grad_norm": grad_norm,
-        "samples": list(fetched.samples),
+        "batch": list(fetched.samples),
         "action": config.spikes.action,
     }
     objective.event(verdict, **facts)
     where = f"step {progress.step + 1}: the loss ({loss:.4g})"
     if config.spikes.action == "alert":
         if verdict == "non_finite":
+            objective.event("gave_up", step=progress.step + 1)
             raise TrainingGaveUp(
                 f"{where} or its gradient ({grad_norm:.4g}) is not finite; "
                 "lower optimizer.lr or set optimizer.clip, then run again with --force"
@@ -269,13 +275,15 @@ def _accepted(
     if config.spikes.action == "skip":
         progress.skipped += 1
         if progress.skipped > MOST_SKIPPED:
+            objective.event("gave_up", step=progress.step + 1)
             raise TrainingGaveUp(
                 f"{where} is the {progress.skipped}th that was skipped; look at events.jsonl, lower optimizer.lr"
             )
-        runs.say(f"{where} is no loss to learn from ({verdict}); batch skipped")
+        objective.event("skip", step=progress.step + 1, batch=list(fetched.samples))
         return False
     progress.rollbacks += 1
     if progress.rollbacks > config.spikes.max_rollbacks:
+        objective.event("gave_up", step=progress.step + 1)
         raise TrainingGaveUp(
             f"{where} is {'not finite' if verdict == 'non_finite' else 'a spike'} after "
             f"{config.spikes.max_rollbacks} rollbacks (monitor.spikes.max_rollbacks); look at events.jsonl, "
@@ -288,10 +296,9 @@ def _roll_back(
     progress: Progress,
     model: Any,
     optimizer: Any,
-    out: Path,
     checkpoints: Checkpoints,
     logs: _Logs,
-    config: LoopConfig,
+    objective: Objective[Any],
 ) -> Progress:
     """The newest checkpoint, with the data after the batch that spiked: what led to it is not read again.
 
@@ -304,7 +311,7 @@ def _roll_back(
             "warmup_steps, or lower pretrain.checkpoint_every"
         )
     stable = Progress(**saved)
-    runs.say(f"spike at step {progress.step + 1}: back to step {stable.step}, past the data that led there")
+    objective.event("rollback", step=progress.step + 1, to_step=stable.step)
     stable.data_step, stable.rollbacks, stable.skipped = progress.data_step, progress.rollbacks, progress.skipped
     logs.cut(stable.step)
     return stable

@@ -24,13 +24,15 @@ from lang1.errors import ConfigError, InputError
 from lang1.models.build import build_model, parameter_count
 from lang1.models.export import copy_tokenizer, export_model, read_checkpoint
 from lang1.models.fast import use_fast_attention
+from lang1.models.load import load_tokenizer
 from lang1.models.origin import pretrained_on
 from lang1.models.presets import PRESETS
 from lang1.training.batches import Mixture, make_mixture
 from lang1.training.checkpoint import Checkpoints, Retention, latest_checkpoint
 from lang1.training.distributed import World, joined, run_stage, shard
 from lang1.training.feeding import Fetched
-from lang1.training.loop import LoopConfig, Objective, Progress, train
+from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
+from lang1.training.monitor import Monitor, open_monitor
 from lang1.training.loss import chunked_cross_entropy
 from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
@@ -38,7 +40,7 @@ from lang1.training.optimizer import make_optimizer
 ENTRY = "lang1_loss"
 """the method of a model that a step calls: FSDP puts sharded weights together around it, as around `forward`"""
 HOW = {"sharding", "activation_checkpointing", "compile", "micro_batch", "threads", "checkpoint_every",
-       "keep_checkpoints", "keep_every"}  # fmt: skip
+       "keep_checkpoints", "keep_every", "monitor"}  # fmt: skip
 """settings that change how a run is computed and kept, not what it computes: they may change when it goes on"""
 
 
@@ -87,24 +89,48 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     shard(model, world, cfg.sharding, dtype, ENTRY)
     if world.is_main:
         copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
-    objective = Objective(
-        fetch=lambda step: fetch(cfg, corpus, step, world.rank, world.size),
-        loss=lambda m, batch: getattr(m, ENTRY)(batch.to(world.device), dtype),
-        validate=lambda m, progress: select(cfg, corpus, progress, validate(cfg, m, corpus, dtype, world)),
-        facts=facts,
-    )
     full = cfg.sharding == "full" and world.size > 1
-    loop = LoopConfig(cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, dtype, sharded_weights=full)
+    loop = LoopConfig(
+        cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, dtype, cfg.monitor.spikes, sharded_weights=full
+    )
     retention = Retention(cfg.keep_checkpoints, cfg.keep_every)
     checkpoints = Checkpoints(stage.out, stage.scratch(), world, retention)
     optimizer = make_optimizer(model, cfg.optimizer)
-    progress = train(loop, model, optimizer, objective, out=stage.out, checkpoints=checkpoints, world=world)
+    progress = resume(model, optimizer, stage.out, checkpoints, world)
+    with open_monitor(
+        cfg.monitor,
+        stage.out,
+        tokenizer=load_tokenizer(tokens / "tokenizer"),
+        context_length=length,
+        seed=seed,
+        rank=world.rank,
+        step=progress.step,
+    ) as monitor:
+        objective = Objective(
+            fetch=lambda step: fetch(cfg, corpus, step, world.rank, world.size),
+            loss=lambda m, batch: getattr(m, ENTRY)(batch.to(world.device), dtype),
+            validate=lambda m, progress: select(cfg, corpus, progress, validate(cfg, m, corpus, dtype, world)),
+            facts=facts,
+            stepped=monitor.step,
+            event=monitor.event,
+            observe=lambda m, step: _observe(monitor, m, step, dtype, world),
+        )
+        progress = train(
+            loop, model, optimizer, objective, progress, out=stage.out, checkpoints=checkpoints, world=world
+        )
     if world.is_main:
         last = latest_checkpoint(stage.out)
         assert last is not None  # train saved it
         done = facts | {"steps": progress.step, "tokens": progress.tokens}
         export_model(read_checkpoint(last), tokens / "tokenizer", stage.out / "export", done)
         _report(stage, cfg, corpus, progress, length, dtype, world)
+
+
+def _observe(monitor: Monitor, model: Any, step: int, dtype: torch.dtype, world: World) -> None:
+    if monitor.is_due(step):
+        mixed = dtype != torch.float32 and world.size == 1
+        with torch.no_grad(), torch.autocast(world.device.type, dtype=dtype, enabled=mixed):
+            monitor.observe(model, step)
 
 
 def _refuse_other_ranks(cfg: PretrainConfig, world: World) -> None:
@@ -217,7 +243,9 @@ def select(
         since = (progress.step - (progress.best_step or 0)) // cfg.val_every
         progress.finished = cfg.patience > 0 and since >= cfg.patience
         if progress.finished:
-            runs.say(f"step {progress.step}: no lower validation loss in {since} validations; best: {progress.best_step}")
+            runs.say(
+                f"step {progress.step}: no lower validation loss in {since} validations; best: {progress.best_step}"
+            )
     return result
 
 
@@ -258,6 +286,7 @@ def _report(
         precision="bf16" if dtype == torch.bfloat16 else "fp32",
         threads=torch.get_num_threads(),
         processes=world.size,
+        how={key: value for key, value in configuration.dump(cfg).items() if key in HOW},
         best_step=progress.best_step,
         best_value=progress.best_value,
         stopped_early=progress.finished,

@@ -27,7 +27,7 @@ from lang1 import runs
 from lang1.config import OptimizerConfig
 from lang1.errors import Stopped, TrainingGaveUp
 from lang1.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from lang1.training.optimizer import learning_rate
+from lang1.training.optimizer import learning_rate, set_rate
 
 Batch = TypeVar("Batch")
 CURVE = "curve.jsonl"
@@ -211,8 +211,7 @@ def _check_finite(step: int, loss: float, grad_norm: float) -> None:
 
 
 def _update(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    set_rate(optimizer, rate)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

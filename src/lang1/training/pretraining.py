@@ -14,21 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import PretrainConfig
 from lang1.corpus.shards import open_shards
 from lang1.errors import InputError
-from lang1.models.build import build_model, parameter_count
+from lang1.models.build import parameter_count
 from lang1.models.export import copy_tokenizer, export_model
-from lang1.models.fast import use_fast_attention
-from lang1.models.origin import pretrained_on
-from lang1.models.presets import PRESETS
 from lang1.training.batches import Mixture, make_mixture
 from lang1.training.loop import Fetched, LoopConfig, Objective, Progress, prepare_torch, train
 from lang1.training.loss import chunked_cross_entropy
 from lang1.training.optimizer import make_optimizer
+from lang1.training.starting import Start, origin_of, start_model
 
 
 @dataclass(frozen=True)
@@ -47,21 +46,24 @@ class Corpus:
 def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
     """Pretrain a model on `tokens`; returns the manifest. Interrupted, the same command goes on from a checkpoint."""
     runs.read_manifest(tokens)
+    inputs = {"tokens": tokens}
+    if cfg.init_from is not None:
+        init = Path(cfg.init_from)
+        inputs["init_from"] = init.parent if runs.is_complete(init.parent) else init
 
     def work(stage: runs.Stage) -> None:
         dtype = prepare_torch(cfg.threads, cfg.precision)
         shards = open_shards(tokens)
-        length = cfg.context_length or PRESETS[cfg.preset].context_length
+        start = start_model(cfg, shards, seed, dtype)
+        model, length = start.model, start.length
         corpus = open_corpus(cfg, shards, length, seed)
-        model = build_model(cfg.preset, shards.vocab_size, seed, length, shards.bos_id, shards.eos_id)
-        use_fast_attention(model, dtype)
         copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
-        facts = _facts(cfg, model, corpus, length, seed)
-        facts |= {"kind": "pretrained", "pretraining": pretrained_on(tokens, tuple(corpus.weights)).as_facts()}
+        facts = _facts(cfg, start, corpus, seed)
+        facts |= {"kind": "pretrained", "pretraining": origin_of(cfg, tokens, tuple(corpus.weights)).as_facts()}
         objective = Objective(
             fetch=lambda step: fetch(cfg, corpus, step),
-            loss=lambda m, batch: next_token_loss(m, batch, dtype),
-            validate=lambda m, _progress: validate(cfg, m, corpus, dtype),
+            loss=lambda m, batch: next_token_loss(m, batch, dtype, start.is_linear_head),
+            validate=lambda m, _progress: validate(cfg, m, corpus, dtype, start.is_linear_head),
             facts=facts,
         )
         loop = LoopConfig(cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, cfg.keep_checkpoints, dtype)
@@ -82,7 +84,13 @@ def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: 
         )
         _report(stage, cfg, corpus, progress, length, dtype)
 
-    return runs.run_stage(out, "pretrain", configuration.dump(cfg), seed, {"tokens": tokens}, work, force)
+    return runs.run_stage(out, "pretrain", _resolved(cfg), seed, inputs, work, force)
+
+
+def _resolved(cfg: PretrainConfig) -> dict[str, Any]:
+    """The configuration as the manifest holds it: an input is known by what it holds, since a folder may be moved."""
+    resolved = configuration.dump(cfg)
+    return resolved | {"init_from": None if cfg.init_from is None else Path(cfg.init_from).resolve().name}
 
 
 def open_corpus(cfg: PretrainConfig, shards: Any, length: int, seed: int) -> Corpus:
@@ -127,16 +135,24 @@ def fetch(cfg: PretrainConfig, corpus: Corpus, step: int) -> Fetched[torch.Tenso
     )
 
 
-def next_token_loss(model: Any, tokens_BT: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Summed cross-entropy of each token after the first, given those before it."""
+def next_token_loss(
+    model: Any, tokens_BT: torch.Tensor, dtype: torch.dtype, is_linear_head: bool = True
+) -> torch.Tensor:
+    """Summed cross-entropy of each token after the first, given those before it; of whole logits (B, T, V) where the
+    head is more than one product (models/head.py)."""
     inputs, targets = tokens_BT[:, :-1], tokens_BT[:, 1:]
+    if not is_linear_head:
+        logits_BTV = model(input_ids=inputs, use_cache=False).logits
+        return functional.cross_entropy(logits_BTV.float().flatten(0, 1), targets.flatten(), reduction="sum")
     hidden_BTH = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
     return chunked_cross_entropy(
         hidden_BTH.flatten(0, 1), model.get_output_embeddings().weight, targets.flatten(), dtype
     )
 
 
-def validate(cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype) -> dict[str, Any]:
+def validate(
+    cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype, is_linear_head: bool = True
+) -> dict[str, Any]:
     """Loss and perplexity a source on its first validation blocks; null where it has none."""
     model.eval()
     result: dict[str, Any] = {}
@@ -147,20 +163,18 @@ def validate(cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype
             rows = [np.asarray(blocks[i], dtype=np.int64) for i in range(start, min(start + cfg.micro_batch, wanted))]
             batch = torch.from_numpy(np.stack(rows))
             with torch.autocast(model.device.type, dtype=dtype, enabled=dtype != torch.float32):
-                total += next_token_loss(model, batch, dtype).item()
+                total += next_token_loss(model, batch, dtype, is_linear_head).item()
             targets += batch[:, 1:].numel()
         loss = total / targets if targets else None
         result[name] = {"loss": loss, "perplexity": math.exp(loss) if loss is not None else None, "tokens": targets}
     return result
 
 
-def _facts(cfg: PretrainConfig, model: Any, corpus: Corpus, length: int, seed: int) -> dict[str, Any]:
-    return {
-        "preset": cfg.preset,
-        "shape": PRESETS[cfg.preset].source,
-        "parameters": f"{parameter_count(model):,}",
+def _facts(cfg: PretrainConfig, start: Start, corpus: Corpus, seed: int) -> dict[str, Any]:
+    return start.facts | {
+        "parameters": f"{parameter_count(start.model):,}",
         "sources": {name: round(weight, 6) for name, weight in corpus.weights.items()},
-        "context": length,
+        "context": start.length,
         "seed": seed,
         "global_batch": cfg.global_batch,
         "optimizer": configuration.dump(cfg.optimizer),

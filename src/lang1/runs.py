@@ -210,6 +210,18 @@ def disk_error(path: Path, error: OSError) -> Unfinished:
     return Unfinished(f"{path}: cannot be written: {reason}{free}; choose another --out or make room")
 
 
+def overwrite(path: Path, start: int, data: bytes) -> None:
+    """Put other bytes into a file that nobody reads yet, and flush it to disk."""
+    try:
+        with path.open("r+b") as sink:
+            sink.seek(start)
+            sink.write(data)
+            sink.flush()
+            os.fsync(sink.fileno())
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
 def link(path: Path, target: str) -> None:
     """Make `path` a symbolic link to `target`, in one step when it was another."""
     temporary = path.with_name(f".{path.name}.tmp")

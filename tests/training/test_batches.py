@@ -11,7 +11,7 @@ from lang1.config import PretrainConfig
 from lang1.corpus.shards import open_shards
 from lang1.errors import InputError
 from lang1.training.batches import PERIOD, make_mixture, permuted
-from lang1.training.pretraining import fetch, open_corpus
+from lang1.training.blocks import fetch, open_corpus
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 1000, 1024, 1025])

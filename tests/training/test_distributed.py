@@ -103,19 +103,18 @@ def test_a_signal_to_one_rank_saves_and_ends_all(tokens: Path, tmp_path: Path, s
 PLANT = """
 import os
 import torch
-from lang1.training import pretraining
+from lang1.training import next_token, pretraining
 plain = pretraining.fetch
 def fetch(cfg, corpus, step, rank=0, ranks=1):
     found = plain(cfg, corpus, step, rank, ranks)
     if step == 7 and rank == 1:
-        pretraining.planted = True
         found.micro_batches[0].nan = True
     return found
-def loss(self, batch, dtype):
-    value = honest(self, batch, dtype)
+def loss(self, batch, *more):
+    value = honest(self, batch, *more)
     return value * float("nan") if getattr(batch, "nan", False) else value
-honest = pretraining.next_token_loss
-pretraining.fetch, pretraining.next_token_loss = fetch, loss
+honest = next_token.next_token_loss
+pretraining.fetch, next_token.next_token_loss = fetch, loss
 """
 
 

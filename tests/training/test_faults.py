@@ -14,7 +14,7 @@ from ranks import SMALL, curve
 from lang1 import runs
 from lang1.config.monitoring import MonitorConfig, SpikeConfig
 from lang1.errors import TrainingGaveUp, Unfinished
-from lang1.training import pretrain, pretraining
+from lang1.training import next_token, pretrain, pretraining
 from lang1.training.checkpoint import Retention, latest_checkpoint
 
 BATCHES = {11, 12}
@@ -29,7 +29,7 @@ def watched(action: Any, **more: Any) -> Any:
 def spoiled(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     """Batches by number, and what their loss is multiplied by."""
     factors = dict.fromkeys(BATCHES, 40.0)
-    fetch, loss = pretraining.fetch, pretraining.next_token_loss
+    fetch, loss = pretraining.fetch, next_token.next_token_loss
 
     def marked(cfg: Any, corpus: Any, step: int, rank: int = 0, ranks: int = 1) -> Any:
         found = fetch(cfg, corpus, step, rank, ranks)
@@ -41,7 +41,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
         return loss(model, batch, *more) * getattr(batch, "factor", 1.0)
 
     monkeypatch.setattr(pretraining, "fetch", marked)
-    monkeypatch.setattr(pretraining, "next_token_loss", multiplied)
+    monkeypatch.setattr(next_token, "next_token_loss", multiplied)
     return factors
 
 

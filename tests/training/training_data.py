@@ -17,7 +17,7 @@ from lang1 import config as configuration
 from lang1 import runs
 from lang1.corpus.hashes import hash_id
 from lang1.corpus.shards import ShardWriter
-from lang1.corpus.tokenizer import open_encoder, write_trained
+from lang1.corpus.tokenizer import open_encoder, write_given, write_trained
 from lang1.tasks.prompts import NOTE_TYPE_PER_TASK, question_for
 from lang1.tasks.schema import ROWS
 
@@ -44,11 +44,14 @@ def write_tokenizer(folder: Path) -> None:
     write_trained(iter([texts + questions * 20]), 600, folder)
 
 
-def write_tokens(out: Path, sources: dict[str, int]) -> Path:
-    """A tokens folder with so many documents by source; a tenth of them for validation."""
+def write_tokens(out: Path, sources: dict[str, int], given: Path | None = None) -> Path:
+    """A tokens folder with so many documents by source; a tenth of them for validation. `given`: a tokenizer."""
 
     def work(stage: runs.Stage) -> None:
-        write_tokenizer(stage.out / "tokenizer")
+        if given is None:
+            write_tokenizer(stage.out / "tokenizer")
+        else:
+            write_given(given, stage.out / "tokenizer", stage.scratch())
         encoder = open_encoder(stage.out / "tokenizer")
         index = {
             "dtype": "uint16",

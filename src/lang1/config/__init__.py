@@ -19,7 +19,7 @@ from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
 from lang1.config.monitoring import EvaluationConfig, GenerationConfig, MonitorConfig, SinksConfig, SpikeConfig
 from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
-from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig
+from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig, ShapeOverrides
 
 __all__ = [
     "CHECKS",
@@ -41,6 +41,7 @@ __all__ = [
     "ProfileConfig",
     "ReportConfig",
     "RunConfig",
+    "ShapeOverrides",
     "SimulateConfig",
     "SinksConfig",
     "SpikeConfig",

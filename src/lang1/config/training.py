@@ -11,12 +11,18 @@ from lang1.config.monitoring import MonitorConfig
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay."""
+    """AdamW with linear warm-up and cosine decay, as in the paper; or Muon and another schedule (decision 14)."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw: the paper's; muon: Muon for the hidden matrices, AdamW for embeddings, norms and head"""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """after the warm-up: cosine down to min_lr (5.3), or wsd: stable at lr, then a line down to min_lr"""
+    decay_share: float = 0.2
+    """wsd: share of all steps that the decay takes, at the end"""
     lr: float = 4e-4
     """peak learning rate; the paper gives none, 4e-4 is TinyLlama's"""
     min_lr: float = 4e-5
-    """where the cosine ends (5.3)"""
+    """where the decay ends, at the last step (5.3)"""
     warmup_steps: int = 2000
     """linear warm-up, optimizer steps (5.3)"""
     beta1: float = 0.9
@@ -25,6 +31,17 @@ class OptimizerConfig:
     weight_decay: float = 0.1
     clip: float | None = 1.0
     """gradient norm is clipped to this; null: no clipping"""
+    muon_lr: float | None = None
+    """muon: peak rate of the hidden matrices, whose rate follows the same schedule; null: lr, since an update is scaled
+    to the size of AdamW's"""
+    muon_momentum: float = 0.95
+    """muon: share of the running mean that a step keeps (Nesterov's form)"""
+    muon_weight_decay: float | None = None
+    """muon: weight decay of the hidden matrices, times their rate; null: weight_decay"""
+    muon_iterations: int = 5
+    """muon: Newton-Schulz iterations an update"""
+    muon_precision: Literal["bf16", "fp32"] = "bf16"
+    """muon: number format of the Newton-Schulz iterations; torch.optim.Muon's is bf16"""
 
     __pydantic_config__ = STRICT
 
@@ -34,10 +51,36 @@ class OptimizerConfig:
             (self.lr > 0, "lr", "above 0"),
             (0 <= self.min_lr <= self.lr, "min_lr", "between 0 and lr"),
             (self.warmup_steps >= 0, "warmup_steps", "0 or more"),
+            (0 < self.decay_share <= 1, "decay_share", "above 0 and at most 1"),
+            (self.muon_lr is None or self.muon_lr > 0, "muon_lr", "above 0, or null for lr"),
+            (0 <= self.muon_momentum < 1, "muon_momentum", "from 0 to below 1"),
+            (1 <= self.muon_iterations < 100, "muon_iterations", "between 1 and 99"),
         )
 
 
 Preset = Literal["tiny", "100m", "1b", "7b"]
+
+
+@dataclass(frozen=True)
+class ShapeOverrides:
+    """Dimensions that take the place of the preset's; null keeps the preset's."""
+
+    hidden: int | None = None
+    """width"""
+    layers: int | None = None
+    """depth"""
+    heads: int | None = None
+    """attention heads; the width is a multiple of twice as many"""
+    kv_heads: int | None = None
+    """key-value heads; the heads are a multiple of them"""
+    ffn: int | None = None
+    """width of the feed-forward part"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """At least one of each."""
+        require(*((value is None or value >= 1, key, "at least 1") for key, value in vars(self).items()))
 
 
 @dataclass(frozen=True)
@@ -46,8 +89,13 @@ class PretrainConfig:
 
     preset: Preset = "tiny"
     """shape of the model: tiny (the demo), 100m smol_llama-101M-GQA, 1b TinyLlama-1.1B, 7b Llama-2-7B"""
+    shape: ShapeOverrides | None = None
+    """width and depth other than the preset's; null: the preset's"""
+    init_from: str | None = None
+    """folder of a Hugging Face causal language model (safetensors) whose weights training starts from, in place of the
+    preset; the tokens must have been made with its tokenizer (tokenize.tokenizer). null: fresh weights"""
     context_length: int | None = None
-    """positions a sequence; null: the preset's"""
+    """positions a sequence; null: the preset's, or with init_from the model's"""
     mix: dict[str, float] = field(default_factory=lambda: {"clinical": 0.5, "web": 0.5})
     """weight a source of tokens; a source that the tokens folder lacks is dropped and the rest rescaled (logged)"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -88,6 +136,7 @@ class PretrainConfig:
         """The global batch is a whole number of micro-batches."""
         require(
             (self.steps >= 1, "steps", "at least 1"),
+            (self.init_from is None or self.shape is None, "shape", "null with init_from, whose shape is the model's"),
             (
                 self.micro_batch >= 1 and self.global_batch % self.micro_batch == 0,
                 "micro_batch",

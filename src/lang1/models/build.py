@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from lang1.config import Preset
-from lang1.models.presets import PRESETS
+from lang1.config import Preset, ShapeOverrides
+from lang1.models.presets import shape_of
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -28,11 +28,15 @@ def llama_config(
     context_length: int | None = None,
     bos_id: int | None = None,
     eos_id: int | None = None,
+    overrides: ShapeOverrides | None = None,
 ) -> LlamaConfig:
-    """The Hugging Face configuration of a preset."""
+    """The Hugging Face configuration of a preset, with other dimensions where `overrides` names them.
+
+    Raises ConfigError for a shape that no Llama has.
+    """
     from transformers import LlamaConfig
 
-    shape = PRESETS[preset]
+    shape = shape_of(preset, overrides)
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=shape.hidden,
@@ -60,9 +64,10 @@ def build_model(
     context_length: int | None = None,
     bos_id: int | None = None,
     eos_id: int | None = None,
+    overrides: ShapeOverrides | None = None,
 ) -> LlamaForCausalLM:
     """A model of this shape with fresh fp32 weights, on the CPU."""
-    return build_from_config(llama_config(preset, vocab_size, context_length, bos_id, eos_id), seed)
+    return build_from_config(llama_config(preset, vocab_size, context_length, bos_id, eos_id, overrides), seed)
 
 
 def build_from_config(config: Any, seed: int) -> Any:

@@ -145,9 +145,11 @@ def model_card(model: Any, facts: dict[str, Any]) -> str:
         "parameters": f"{parameter_count(model):,}",
         "layers": config.num_hidden_layers,
         "width": config.hidden_size,
-        "heads, key-value heads": f"{config.num_attention_heads}, {config.num_key_value_heads}",
+        "heads, key-value heads": (
+            f"{config.num_attention_heads}, {getattr(config, 'num_key_value_heads', config.num_attention_heads)}"
+        ),
         "vocabulary": f"{config.vocab_size:,}",
-        "context length": f"{config.max_position_embeddings:,}",
+        "context length": f"{getattr(config, 'max_position_embeddings', 0):,}",
         **{key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in facts.items()},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())

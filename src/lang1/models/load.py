@@ -8,22 +8,34 @@ from typing import Any
 from lang1.errors import InputError
 
 
-def load_model(folder: Path) -> Any:
-    """The causal LM of a folder, fp32 on the CPU, in evaluation mode. Raises InputError when it cannot be read."""
+def load_model(folder: Path, config: Any = None) -> Any:
+    """The causal LM of a folder, fp32 on the CPU, in evaluation mode; `config`: in place of the folder's own.
+
+    Raises InputError when it cannot be read, or lacks weights that transformers would draw at random.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     _require_folder(folder)
     hide_progress_bars()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{folder}: not a causal language model that transformers reads "
             f"({type(error).__name__}); give a Hugging Face folder with safetensors"
         ) from None
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise InputError(f"{folder}: weights lack {', '.join(missing[:3])}; give the folder of a whole causal model")
     return model.eval()
 
 

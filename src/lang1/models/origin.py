@@ -39,6 +39,20 @@ def pretrained_on(tokens: Path, sources: tuple[str, ...]) -> Pretraining:
     return Pretraining(str(runs.read_manifest(tokens)["identity"]), tuple(sorted(sources)))
 
 
+def continued_on(model: Path, tokens: Path, sources: tuple[str, ...]) -> Pretraining:
+    """The same where `pretrain` went on from the weights in `model`: known where those had met no other text.
+
+    What `model` learned from other tokens, or from a public corpus, cannot be looked up in this tokens folder.
+    """
+    before, now = read_pretraining(model), pretrained_on(tokens, sources)
+    if before == NO_PRETRAINING:
+        return now
+    if before.tokens == now.tokens:
+        return Pretraining(now.tokens, tuple(sorted({*before.sources, *now.sources})))
+    why = before.unknown or "it was pretrained on another tokens folder"
+    return Pretraining(None, now.sources, f"it continues {model.resolve().name}: {why}")
+
+
 def read_pretraining(model: Path) -> Pretraining:
     """What a Hugging Face folder says of its pretraining."""
     if (model / CARD).exists():

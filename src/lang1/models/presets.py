@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lang1.config import Preset
+from lang1.config import Preset, ShapeOverrides
+from lang1.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,17 @@ PRESETS: dict[Preset, Shape] = {
     "1b": Shape(2048, 22, 32, 4, 5632, 2048, False, "TinyLlama/TinyLlama-1.1B"),
     "7b": Shape(4096, 32, 32, 32, 11008, 4096, False, "meta-llama/Llama-2-7b"),
 }
+
+
+def shape_of(preset: Preset, overrides: ShapeOverrides | None = None) -> Shape:
+    """The preset's dimensions with the overrides in their place. Raises ConfigError for a shape that no Llama has."""
+    shape = PRESETS[preset]
+    if overrides is None:
+        return shape
+    given = {key: value for key, value in vars(overrides).items() if value is not None}
+    changed = replace(shape, **given, source=f"{shape.source}, changed: {', '.join(given)}") if given else shape
+    if changed.hidden % (2 * changed.heads):  # rotary positions turn pairs of a head's dimensions
+        raise ConfigError(f"pretrain.shape.hidden: {changed.hidden} is no multiple of twice {changed.heads} heads")
+    if changed.heads % changed.kv_heads:
+        raise ConfigError(f"pretrain.shape.heads: {changed.heads} is no multiple of {changed.kv_heads} key-value heads")
+    return changed

@@ -10,8 +10,10 @@ waits for a copy of the state alone. The newest whole one is found by listing, s
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import struct
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -147,6 +149,7 @@ class Checkpoints:
             runs.write_json(temporary / FACTS, facts)
             for shard in temporary.glob("*.safetensors"):
                 shard.chmod(runs.file_mode)
+                _order_header(shard)
             runs.write_json(temporary / HASHES, {p.name: runs.sha256_file(p) for p in sorted(temporary.iterdir())})
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -184,6 +187,18 @@ def _disk_error(target: Path, error: BaseException) -> BaseException:
         if inner.__class__.__name__ == "SafetensorError" and "os error 28" in str(inner):
             return runs.disk_error(target, OSError(28, os.strerror(28)))
     return error
+
+
+def _order_header(shard: Path) -> None:
+    """safetensors writes the metadata of its header in the order of a hash table, another one in each process: the same
+    tensors then have other bytes. Put it in one order, at the same length."""
+    with shard.open("rb") as source:
+        (length,) = struct.unpack("<Q", source.read(8))
+        header = json.loads(source.read(length))
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(ordered) <= length:
+        runs.overwrite(shard, 8, ordered.ljust(length))
 
 
 def save_weights(path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -30,7 +30,7 @@ from lang1.training.distributed import World, contact, share_out_again, synchron
 from lang1.training.evaluations import EVALUATIONS
 from lang1.training.feeding import Feed, Fetched
 from lang1.training.generations import GENERATIONS
-from lang1.training.optimizer import learning_rate
+from lang1.training.optimizer import learning_rate, set_rate
 from lang1.training.signals import stop_signals
 from lang1.training.spikes import accept, judge
 
@@ -318,8 +318,7 @@ def _roll_back(
 
 
 def _update(optimizer: Any, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    set_rate(optimizer, rate)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

@@ -356,7 +356,7 @@ def test_what_cannot_be_planned_is_said_in_one_line(options: dict[str, Any], sai
 
 
 def test_a_table_of_prices_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.yaml: no such table of prices"):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: no such table of prices; copy .*tables/prices\.yaml"):
         read_prices(tmp_path / "absent.yaml")
 
 

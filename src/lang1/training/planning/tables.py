@@ -167,7 +167,7 @@ def recognise(reported: str, gpus: dict[str, Gpu]) -> str | None:
 
 
 def _read(path: Path, kind: str, key: str, wanted: type[T]) -> T:
-    table = read_mapping(path, kind, f"the one that comes with lang1 is {TABLES / path.name}, or copy that")
+    table = read_mapping(path, kind, f"copy {TABLES / (key + '.yaml')} and edit it")
     if set(table) != {key}:
         raise ConfigError(f"{path}: a {kind} has the key {key} and no other; found {', '.join(table) or 'none'}")
     return _validated(path, table[key], wanted)

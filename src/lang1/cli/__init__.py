@@ -42,6 +42,7 @@ for _command in (
     data.profile,
     data.tokenize,
     data.scan,
+    training.plan,
     training.pretrain,
     training.watch,
     training.export,

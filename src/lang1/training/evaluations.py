@@ -169,7 +169,7 @@ def _sample(config: EvaluationConfig, source: _Source, tokenizer: Any, context_l
 
 
 def _draw(source: _Source, split: str, most: int, seed: int) -> list[dict[str, Any]]:
-    """At most so many rows of a split, the same at every seed, in the order of their ids."""
+    """At most so many rows of a split, drawn by hash of seed and row, in the order of their ids."""
     ids = sorted(_read(source, split, ["row_id"])["row_id"].to_pylist(), key=lambda r: (hash_fraction(seed, r), r))
     if not ids:
         raise InputError(f"{source.folder / split}.parquet: no rows to evaluate; leave {source.task} out of names")

@@ -146,9 +146,12 @@ def test_prompts_of_ones_own_are_refused_unless_phi_is_allowed(tmp_path: Path) -
     assert read_prompts(GenerationConfig(prompts=str(path), allow_phi=True)) == [Prompt("a", "seen today")]
 
 
+TWICE = '[{"id": 1, "text": "x"}, {"id": 1, "text": "y"}]'
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '[{"id": "a"}]', '[{"id": "a", "text": " "}]', '["secret of a patient"]', '[{"id": 1, "text": "x"}, {"id": 1, "text": "y"}]']
-)  # fmt: skip
+    "content", ["", "{}", "[]", '[{"id": "a"}]', '[{"id": "a", "text": " "}]', '["secret of a patient"]', TWICE]
+)
 def test_a_prompt_file_that_is_none_is_refused_without_showing_it(content: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text(content)

@@ -93,7 +93,9 @@ def test_an_alert_that_is_not_delivered_is_a_fault_told_once_without_the_address
     assert "s3cret" not in out + err + repr(faults)
 
 
-@pytest.mark.parametrize(("value", "told"), [(None, "OUR_ALERTS is not set"), ("nonsense://s3cret", "no URL that apprise")])
+@pytest.mark.parametrize(
+    ("value", "told"), [(None, "OUR_ALERTS is not set"), ("nonsense://s3cret", "no URL that apprise")]
+)
 def test_an_alert_address_that_cannot_be_used_is_refused_before_training_and_not_shown(
     value: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

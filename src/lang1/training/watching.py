@@ -50,7 +50,7 @@ class Watched:
 
 
 def watch(
-    run: Path, *, out: Path, follow: bool = False, every: float = 10.0, show: Callable[[str], None] | None = None
+    run: Path, *, out: Path, follow: bool = False, every: float = 30.0, show: Callable[[str], None] | None = None
 ) -> Watched:
     """Show the page of the pretraining folder `run` and write its picture to `out`; with `follow`, until the run ends.
 
@@ -100,7 +100,7 @@ def page(found: Watched, *, unicode: bool = True, width: int = WIDTH) -> str:
     speeds = [float(row["tokens_per_second"]) for row in found.speed]
     if speeds:
         waits = [float(row.get("data_wait_share", 0.0)) for row in found.speed]
-        drawn = sparkline(binned(speeds, width - 20), blocks)
+        drawn = sparkline(binned(speeds, width - 28), blocks)
         lines += ["", f"tokens/s  {drawn}  last {speeds[-1]:,.0f}, median {median(speeds):,.0f}"]
         lines += [f"          waiting for data: {median(waits):.1%} of the time"]
     if found.evaluations:

@@ -254,4 +254,4 @@ def test_by_default_the_monitor_watches_for_spikes_alone(read: Read) -> None:
     monitor = read().pretrain.monitor
     assert monitor.spikes.action == "alert"
     assert (monitor.generations.every, monitor.evaluations.every) == (0, 0)
-    assert (monitor.sinks.tensorboard, monitor.sinks.wandb, monitor.sinks.alerts_env) == (False, "off", None)
+    assert (monitor.sinks.tensorboard, monitor.sinks.wandb, monitor.sinks.alerts_env) == (False, None, None)

@@ -11,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 
 from lang1.metrics.bootstrap import (
     bootstrap_auroc,
-    bootstrap_mean,
     draw_counts,
     holm,
     interval,
@@ -161,17 +160,3 @@ def test_a_thousand_resamples_of_five_thousand_rows_take_under_a_second() -> Non
     started = time.process_time()
     bootstrap_auroc([rank(positive, scores, clusters)], int(clusters.max()) + 1, resamples=1000, seed=1, name="x")
     assert time.process_time() - started < 1.0
-
-
-def test_a_resampled_mean_draws_patients_whole() -> None:
-    values, clusters = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0, 0, 0, 1])
-    draws = bootstrap_mean(values, clusters, resamples=4000, seed=1, name="mean")
-    assert set(np.round(draws, 6)) == {0.0, 0.75, 1.0}
-    assert np.mean(draws == 0.75) == pytest.approx(0.5, abs=0.03)
-
-
-def test_the_interval_of_an_accuracy_agrees_with_scipys_bootstrap() -> None:
-    values = (np.random.default_rng(3).random(300) < 0.4).astype(np.float64)
-    ours = interval(values.mean(), bootstrap_mean(values, np.arange(300), resamples=4000, seed=1, name="mean"))
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)

@@ -140,7 +140,7 @@ def open_sinks(config: SinksConfig, out: Path, *, name: str, step: int = 0) -> l
     if config.tensorboard:
         _require("tensorboard", "monitor.sinks.tensorboard", "tensorboard")
         sinks.append(Sink("tensorboard", lambda: tensorboard(beside / "tensorboard", step)))
-    if config.wandb != "off":
+    if config.wandb is not None:
         _require("wandb", "monitor.sinks.wandb", "wandb")
         mode, project, run_id = config.wandb, config.wandb_project, _wandb_id(out)
         sinks.append(Sink("wandb", lambda: wandb(beside, mode, project, name, run_id)))

@@ -17,7 +17,7 @@ from lang1.models.load import load_model, load_tokenizer
 from lang1.training import monitor as monitoring
 from lang1.training.events import read_events
 from lang1.training.monitor import Monitor, open_monitor
-from lang1.training.sinks import Alert, Message, Outlet, Scalars, Sink
+from lang1.training.sinks import Alert, Message, Outlet, Rewind, Scalars, Sink
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,38 @@ def test_a_resumed_run_repeats_its_files_and_keeps_its_events(
     for name in ("generations.jsonl", "evaluations.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert [event["step"] for event in read_events(tmp_path / "cut") if event["kind"] == "spike"] == [3]
+
+
+def test_after_a_rollback_files_hold_each_step_once_and_sinks_are_told(
+    model: Any, tokenizer: Any, comprehension: Path, tmp_path: Path
+) -> None:
+    with opened(tmp_path, tokenizer, observing(comprehension)) as monitor:
+        got = told(monitor)
+        for step in (2, 4, 6):
+            monitor.observe(model, step)
+        monitor.event("rollback", step=6, to=4)
+        monitor.rewind(4)
+        assert {line["step"] for line in runs.read_lines(tmp_path / "generations.jsonl")} == {2, 4}
+        monitor.observe(model, 6)
+    steps = [line["step"] for line in runs.read_lines(tmp_path / "generations.jsonl")]
+    assert steps == [step for step in (2, 4, 6) for _ in monitor.prompts]
+    assert Rewind(4) in got
+    assert [event["kind"] for event in read_events(tmp_path)] == ["rollback"]
+
+
+def test_a_disk_that_refuses_a_line_is_said_once_and_training_goes_on(
+    tokenizer: Any, tmp_path: Path, capsys: Any
+) -> None:
+    runs.set_quiet(False)
+    with opened(tmp_path, tokenizer) as monitor:
+        got = told(monitor)
+        (tmp_path / "events.jsonl").mkdir()
+        for step in (1, 2):
+            monitor.event("spike", step=step, loss=9.0)
+    said = capsys.readouterr().err
+    assert said.count("events.jsonl: cannot be written") == 1
+    assert "training goes on" in said and "spike at step 2" in said
+    assert [message.step for message in got] == [1]
 
 
 def test_the_numbers_of_a_step_go_out_by_their_path_and_what_is_not_finite_stays(

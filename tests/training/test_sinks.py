@@ -146,7 +146,7 @@ def test_tensorboard_reads_back_what_was_written_and_forgets_what_is_done_again(
 
 
 WANDB = """
-import os, socket, sys
+import os, socket, sys, time
 from pathlib import Path
 asked = []
 def look_up(*arguments, **_): asked.append(arguments[0]); raise OSError("no network")
@@ -160,7 +160,11 @@ from lang1.config import SinksConfig
 from lang1.training.sinks import Scalars, open_sinks
 run = Path(sys.argv[1])
 (sink,) = open_sinks(SinksConfig(wandb="offline"), run, name="lang1-1b")
-print("canary-of-a-note")
+sink.put(Scalars(0, {"loss": 6.0}))
+while not list(run.parent.glob("*-sinks/wandb/offline-run-*/*.wandb")):
+    time.sleep(0.05)
+time.sleep(0.5)
+print("canary-of-a-note", flush=True)
 for step in (1, 2, 3):
     sink.put(Scalars(step, {"loss": 5.0 / step}))
 sink.put(Scalars(2, {"loss": 1.0}))

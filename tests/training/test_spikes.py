@@ -102,3 +102,9 @@ def test_a_higher_threshold_gives_a_higher_limit() -> None:
     window = noisy(64, 3.0)
     limits = [spike_limit(window, SpikeConfig(window=64, least=16, threshold=t)) or 0.0 for t in (3.0, 6.0, 9.0)]
     assert all(a < b for a, b in pairwise(limits))
+
+
+def test_a_window_that_was_made_shorter_for_a_resume_counts_from_then_on() -> None:
+    longer = [*noisy(200, 6.0), *noisy(32, 3.0)]
+    limit = spike_limit(longer, SpikeConfig(window=32, least=16))
+    assert limit is not None and limit < 4

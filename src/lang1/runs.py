@@ -55,6 +55,8 @@ file_mode = 0o640
 """mode of every file written; `set_file_mode` changes it from the configuration"""
 quiet = False
 """true: no progress lines"""
+_held: set[Path] = set()
+"""folders that this process holds the lock of"""
 
 
 def set_file_mode(octal: str) -> None:
@@ -286,9 +288,11 @@ def lock(folder: Path) -> Iterator[None]:
         os.write(descriptor, json.dumps(owner).encode())
     except OSError as error:
         raise disk_error(folder, error) from None
+    _held.add(folder.resolve())
     try:
         yield
     finally:
+        _held.discard(folder.resolve())
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         os.close(descriptor)
@@ -296,6 +300,8 @@ def lock(folder: Path) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """True while a process of this machine, or of one that shares POSIX locks, writes `folder`. Takes no lock."""
+    if folder.resolve() in _held:
+        return True  # closing the file in the process that holds the lock would let go of it
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:

@@ -53,7 +53,7 @@ def watch(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `lang1 pretrain` writes.")],
     out: Annotated[Path | None, typer.Option("--out", help="PNG to write; RUN-watch.png when absent.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Refresh until the run ends.")] = False,
-    every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.1)] = 10.0,
+    every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.1)] = 30.0,
     quiet: Quiet = False,
 ) -> None:
     """Draw a pretraining run's loss, throughput, events and evaluations, in the terminal and as a PNG."""

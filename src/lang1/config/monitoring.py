@@ -8,8 +8,6 @@ from typing import Literal
 
 from lang1.config.checks import STRICT, TaskId, require
 
-SpikeAction = Literal["alert", "skip", "rollback"]
-
 
 @dataclass(frozen=True)
 class SpikeConfig:
@@ -21,7 +19,7 @@ class SpikeConfig:
     """a spike is a loss so many MADs above the median: 9 are 6 standard deviations of even noise"""
     least: int = 64
     """losses in the window before any is called a spike, steps"""
-    action: SpikeAction = "alert"
+    action: Literal["alert", "skip", "rollback"] = "alert"
     """alert: say so and go on; skip: leave the batch out; rollback: back to the last stable checkpoint, and past the
     data that led here"""
     max_rollbacks: int = 3
@@ -118,9 +116,11 @@ class SinksConfig:
 
     tensorboard: bool = False
     """write event files to RUN-sinks/tensorboard"""
-    wandb: Literal["off", "offline", "online"] = "off"
-    """offline: written to RUN-sinks/wandb, to be synced by hand; online: sent to WANDB_BASE_URL"""
+    wandb: Literal["offline", "online"] | None = None
+    """null: nothing (YAML reads the word off as false); offline: written to RUN-sinks/wandb, to be synced by hand;
+    online: sent to WANDB_BASE_URL"""
     wandb_project: str = "lang1"
+    """where Weights & Biases files the run"""
     alerts_env: str | None = None
     """name of the environment variable that holds apprise URLs (Slack, mail, any webhook): the URLs hold secrets and
     stay out of recipes and manifests"""

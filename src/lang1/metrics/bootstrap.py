@@ -106,15 +106,6 @@ def bootstrap_auroc(
     return draws
 
 
-def bootstrap_mean(values: Floats, clusters: Ints, *, resamples: int, seed: int, name: str) -> Floats:
-    """Resampled mean of one value a row (such as 1 for a right answer), clusters drawn whole."""
-    draws = [
-        (counts_BC[:, clusters] @ values) / np.maximum(counts_BC[:, clusters].sum(axis=1), 1)
-        for counts_BC in draw_counts(int(clusters.max()) + 1, resamples, seed, name)
-    ]
-    return np.concatenate(draws)
-
-
 def interval(value: float | None, draws_B: Floats) -> Interval:
     """The 95 % intervals of `value` from its resampled values."""
     defined = draws_B[~np.isnan(draws_B)]

@@ -24,7 +24,7 @@ def finetune(
     return run(cfg, tasks=tasks, model=model, out=out, seed=seed, force=force)
 
 
-def watch(run: Path, *, out: Path, follow: bool = False, every: float = 10.0) -> None:
+def watch(run: Path, *, out: Path, follow: bool = False, every: float = 30.0) -> None:
     """Show a pretraining folder's curves in the terminal and draw them to `out` (`training/watching.py`)."""
     from lang1.training.watching import watch as show
 

@@ -4,9 +4,9 @@ Rows of ReMedE come from a folder of `lang1 tasks`, SciQ and PubMedQA from one o
 its examples (shots) are drawn once, by hash of seed and row, so every point of a curve is of the same prompts. Shots
 are rows of train whose text and patient are not among the scored ones, every label in its turn.
 
-Measured: AUROC for ReMedE (one-versus-rest macro for several options, as results quote it), accuracy for comprehension,
-each with a 95 % bootstrap interval over patients, n and the rows of every label. A sample of 200 rows has few deaths:
-read the interval.
+Measured, with n and the rows of every label: AUROC for ReMedE (one-versus-rest macro for several options, as results
+quote it), with a 95 % bootstrap interval over patients; accuracy for comprehension, whose rows are independent, with
+Wilson's. A sample of 200 rows has few deaths: read the interval.
 
 Under FSDP2 a forward is a collective, so every rank scores the whole sample with the same batches; the cost is the
 sample's forwards, once for all ranks side by side.
@@ -26,7 +26,8 @@ from lang1 import runs
 from lang1.config.monitoring import EvaluationConfig
 from lang1.corpus.hashes import hash_fraction
 from lang1.errors import InputError
-from lang1.metrics.bootstrap import bootstrap_auroc, bootstrap_mean, interval, rank
+from lang1.metrics.bootstrap import bootstrap_auroc, interval, rank
+from lang1.metrics.proportion import wilson_interval
 from lang1.metrics.ranking import Floats, Ints, auroc, headline_metric
 from lang1.scoring.options import (
     EncodedPrompt,
@@ -52,7 +53,7 @@ class Sample:
     option_ids: list[int]
     labels: Ints
     clusters: Ints
-    """number of each row's patient; of the row itself for comprehension"""
+    """number of each row's patient: the unit of resampling"""
     shots: int
     """examples before every question: the least that fitted the context"""
 
@@ -89,10 +90,9 @@ def evaluate(model: Any, tokenizer: Any, samples: Sequence[Sample], config: Eval
             model, sample.encoded, sample.option_ids, batch_tokens=config.batch_tokens, pad_id=pad_id_of(tokenizer)
         )
         broken = int((~np.isfinite(logits_NK)).any(axis=1).sum())
-        value, draws = (None, np.full(1, np.nan))
+        value, low, high = (None, None, None)
         if not broken:
-            value, draws = _measure(sample, option_probabilities(logits_NK), config.resamples, seed)
-        bounds = interval(value, draws)
+            value, low, high = _measure(sample, option_probabilities(logits_NK), config.resamples, seed)
         labels = np.bincount(sample.labels, minlength=len(sample.option_ids))
         results.append(
             {
@@ -101,8 +101,8 @@ def evaluate(model: Any, tokenizer: Any, samples: Sequence[Sample], config: Eval
                 "shots": sample.shots,
                 "metric": sample.metric,
                 "value": value,
-                "ci_low": bounds.low,
-                "ci_high": bounds.high,
+                "ci_low": low,
+                "ci_high": high,
                 "n": len(sample.labels),
                 "labels": labels.tolist(),
                 "broken": broken,
@@ -169,7 +169,7 @@ def _sample(config: EvaluationConfig, source: _Source, tokenizer: Any, context_l
 
 
 def _draw(source: _Source, split: str, most: int, seed: int) -> list[dict[str, Any]]:
-    """At most so many rows of a split, the same at every seed, in the order of their ids."""
+    """At most so many rows of a split, drawn by hash of seed and row, in the order of their ids."""
     ids = sorted(_read(source, split, ["row_id"])["row_id"].to_pylist(), key=lambda r: (hash_fraction(seed, r), r))
     if not ids:
         raise InputError(f"{source.folder / split}.parquet: no rows to evaluate; leave {source.task} out of names")
@@ -226,17 +226,21 @@ def _item(source: _Source, row: dict[str, Any]) -> Item:
     return Item(row["text"], question, row["label"])
 
 
-def _measure(sample: Sample, p_NK: Floats, resamples: int, seed: int) -> tuple[float | None, Floats]:
-    """The value of a sample's metric, and resampled values."""
+def _measure(
+    sample: Sample, p_NK: Floats, resamples: int, seed: int
+) -> tuple[float | None, float | None, float | None]:
+    """The value of a sample's metric and its bounds."""
     if sample.metric == "accuracy":
-        right = (p_NK.argmax(axis=1) == sample.labels).astype(np.float64)
-        draws = bootstrap_mean(right, sample.clusters, resamples=resamples, seed=seed, name=sample.task)
-        return float(right.mean()), draws
+        right = int((p_NK.argmax(axis=1) == sample.labels).sum())
+        return right / len(sample.labels), *wilson_interval(right, len(sample.labels))
     classes = [1] if p_NK.shape[1] == 2 else list(range(p_NK.shape[1]))
     values = [auroc(sample.labels == k, p_NK[:, k]) for k in classes]
     present = [i for i, value in enumerate(values) if value is not None]
     if not present:
-        return None, np.full(resamples, np.nan)
+        return None, None, None
     rankings = [rank(sample.labels == k, p_NK[:, k], sample.clusters) for k in classes]
-    draws = bootstrap_auroc(rankings, int(sample.clusters.max()) + 1, resamples=resamples, seed=seed, name=sample.task)
-    return float(np.mean([values[i] for i in present])), draws[:, present].mean(axis=1)
+    patients = int(sample.clusters.max()) + 1
+    draws = bootstrap_auroc(rankings, patients, resamples=resamples, seed=seed, name=sample.task)
+    value = float(np.mean([values[i] for i in present]))
+    bounds = interval(value, draws[:, present].mean(axis=1))
+    return value, bounds.low, bounds.high

@@ -19,8 +19,18 @@ EVENTS = "events.jsonl"
 _NAME = re.compile(r"[\w.:/+-]{0,80}", re.ASCII)
 
 
-def append_event(
-    out: Path,
+def append_event(out: Path, kind: str, *, step: int, **facts: Any) -> dict[str, Any]:
+    """Append an event to `out`/events.jsonl and return its line; facts as in `event_line`.
+
+    Raises ValueError for a fact that is text, Unfinished when the disk refuses.
+    """
+    line = event_line(kind, step=step, **facts)
+    with runs.append_lines(out / EVENTS) as append:
+        append(line)
+    return line
+
+
+def event_line(
     kind: str,
     *,
     step: int,
@@ -29,12 +39,12 @@ def append_event(
     loss: float | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
-    """Append an event to `out`/events.jsonl and return its line.
+    """An event of this moment as a line of the file.
 
     `batch`: sample indices of the step's global batch, or its first and last. Raises ValueError for a fact that is
-    text and not a short name, Unfinished when the disk refuses.
+    text and not a short name.
     """
-    line = {
+    return {
         "time": time.strftime("%FT%TZ", time.gmtime()),
         "step": step,
         "rank": rank,
@@ -43,9 +53,6 @@ def append_event(
         "loss": _plain("loss", loss),
         **{name: _plain(name, value) for name, value in facts.items()},
     }
-    with runs.append_lines(out / EVENTS) as append:
-        append(line)
-    return line
 
 
 def read_events(out: Path) -> list[dict[str, Any]]:

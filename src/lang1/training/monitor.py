@@ -4,10 +4,12 @@
         monitor.step(line)                                      every step: curve and speed, to the sinks
         monitor.event("spike", step=..., loss=..., batch=...)   when the ranks have agreed on it
         if monitor.is_due(step): monitor.observe(model, step)   generations, few-shot scores; on every rank
+        monitor.rewind(step)                                    after a rollback to the checkpoint of `step`
 
 The first rank writes files and feeds sinks; on the others `step` and `event` do nothing, and `observe` takes part in
 the forwards. Files: events.jsonl (kept through resumes), generations.jsonl and evaluations.jsonl (cut back to the
-checkpoint that a run resumes from, as curve.jsonl is, so that they end as those of an undisturbed run).
+checkpoint that a run resumes from, as curve.jsonl is, so that they end as those of an undisturbed run). When the disk
+refuses a line of them, that is said, once a file, and training goes on.
 
 Whether a step is a spike is judged in spikes.py; what is done about it is the loop's.
 """
@@ -22,9 +24,10 @@ from typing import Any, Self
 
 from lang1 import runs
 from lang1.config.monitoring import MonitorConfig
+from lang1.errors import Unfinished
 from lang1.training import evaluations, generations
-from lang1.training.events import EVENTS, append_event, keep_whole_lines
-from lang1.training.sinks import CLOSE_S, Alert, Scalars, Sink, open_sinks
+from lang1.training.events import EVENTS, event_line, keep_whole_lines
+from lang1.training.sinks import CLOSE_S, Alert, Rewind, Scalars, Sink, open_sinks
 
 ALERTED = ("spike", "non_finite", "skip", "rollback", "gave_up", "degenerate_generation", "broken_evaluation")
 """kinds of events that a person is told of"""
@@ -55,8 +58,7 @@ def open_monitor(
     if rank == 0:
         sinks = open_sinks(config.sinks, out, name=name or out.resolve().name, step=step)
         keep_whole_lines(out / EVENTS)
-        for log in (generations.GENERATIONS, evaluations.EVALUATIONS):
-            keep_whole_lines(out / log, step)
+        _cut_back(out, step)
     return Monitor(config, out, tokenizer, context_length, seed, rank, prompts, samples, sinks)
 
 
@@ -86,6 +88,7 @@ class Monitor:
         self.sinks = sinks
         self._last_step = 0
         self._alerted: dict[str, tuple[float, int]] = {}
+        self._refused: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +125,8 @@ class Monitor:
         self._last_step = max(self._last_step, step)
         if self.rank != 0:
             return
-        line = append_event(self.out, kind, step=step, rank=rank, batch=batch, loss=loss, **facts)
+        line = event_line(kind, step=step, rank=rank, batch=batch, loss=loss, **facts)
+        self._append(EVENTS, [line])
         told = _told(line)
         runs.say(told)
         if kind in ALERTED:
@@ -150,6 +154,13 @@ class Monitor:
             found = {f"{row['task']}/{row['metric']}": row["value"] for row in results}
         return found
 
+    def rewind(self, step: int) -> None:
+        """After a rollback: cut generations and evaluations back to `step`; the sinks forget what came after."""
+        if self.rank == 0:
+            _cut_back(self.out, step)
+            for sink in self.sinks:
+                sink.put(Rewind(step))
+
     def close(self, seconds: float = CLOSE_S) -> None:
         """Let the sinks finish, all together within so many seconds, and write down which could not."""
         end = time.monotonic() + seconds
@@ -169,9 +180,7 @@ class Monitor:
     def _keep_generations(self, written: list[generations.Generation], step: int) -> None:
         if self.rank != 0:
             return
-        with runs.append_lines(self.out / generations.GENERATIONS) as append:
-            for generation in written:
-                append(generations.as_line(generation, step))
+        self._append(generations.GENERATIONS, [generations.as_line(generation, step) for generation in written])
         broken = [generation for generation in written if generation.fault is not None]
         if broken:
             self.event(
@@ -185,15 +194,23 @@ class Monitor:
     def _keep_evaluations(self, results: list[dict[str, Any]], step: int) -> None:
         if self.rank != 0:
             return
-        with runs.append_lines(self.out / evaluations.EVALUATIONS) as append:
-            for row in results:
-                append({"step": step, **row})
+        self._append(evaluations.EVALUATIONS, [{"step": step, **row} for row in results])
         for row in results:
             if row["broken"]:
                 self.event("broken_evaluation", step=step, task=row["task"], rows=row["broken"])
         values = {f"evaluation/{row['task']}/{row['metric']}": row["value"] for row in results}
         for sink in self.sinks:
             sink.put(Scalars(step, _numbers(values)))
+
+    def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
+        try:
+            with runs.append_lines(self.out / name) as append:
+                for line in lines:
+                    append(line)
+        except Unfinished as error:
+            if name not in self._refused:
+                self._refused.add(name)
+                runs.say(f"monitor: {error}; training goes on")
 
     def _alert(self, kind: str, step: int, told: str) -> None:
         sent, held = self._alerted.get(kind, (-math.inf, 0))
@@ -209,6 +226,11 @@ class Monitor:
         for sink in self.sinks:
             for fault in sink.faults():
                 self.event(fault.kind, step=self._last_step, sink=fault.sink, error=fault.error)
+
+
+def _cut_back(out: Path, step: int) -> None:
+    for log in (generations.GENERATIONS, evaluations.EVALUATIONS):
+        keep_whole_lines(out / log, step)
 
 
 def _numbers(line: dict[str, Any], prefix: str = "") -> dict[str, float]:

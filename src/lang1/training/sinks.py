@@ -51,7 +51,14 @@ class Alert:
     line: str
 
 
-Message = Scalars | Alert
+@dataclass(frozen=True)
+class Rewind:
+    """The run went back: what was sent for later steps does not count, and they come again."""
+
+    step: int
+
+
+Message = Scalars | Alert | Rewind
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def open_sinks(config: SinksConfig, out: Path, *, name: str, step: int = 0) -> l
     if config.tensorboard:
         _require("tensorboard", "monitor.sinks.tensorboard", "tensorboard")
         sinks.append(Sink("tensorboard", lambda: tensorboard(beside / "tensorboard", step)))
-    if config.wandb != "off":
+    if config.wandb is not None:
         _require("wandb", "monitor.sinks.wandb", "wandb")
         mode, project, run_id = config.wandb, config.wandb_project, _wandb_id(out)
         sinks.append(Sink("wandb", lambda: wandb(beside, mode, project, name, run_id)))
@@ -160,14 +167,22 @@ def tensorboard(folder: Path, step: int) -> Outlet:
     """TensorBoard event files in `folder`; its reader drops points after `step` that an earlier try left there."""
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=30)
+    def start(step: int) -> Any:
+        # a file is named by its second, and a reader takes files in the order of their names: tell two of one apart
+        suffix = f".{time.time_ns()}"
+        return SummaryWriter(str(folder), purge_step=step + 1, flush_secs=30, filename_suffix=suffix)
+
+    writers = [start(step)]
 
     def send(message: Message) -> None:
         if isinstance(message, Scalars):
             for key, value in message.values.items():
-                writer.add_scalar(key, value, message.step)
+                writers[-1].add_scalar(key, value, message.step)
+        elif isinstance(message, Rewind):
+            writers[-1].close()
+            writers.append(start(message.step))
 
-    return Outlet(send, writer.close)
+    return Outlet(send, lambda: writers[-1].close())
 
 
 def wandb(folder: Path, mode: str, project: str, name: str, run_id: str) -> Outlet:
@@ -196,9 +211,13 @@ def wandb(folder: Path, mode: str, project: str, name: str, run_id: str) -> Outl
     resume = "allow" if mode == "online" else None
     run: Any = client.init(project=project, name=name, id=run_id, dir=str(folder), settings=settings, resume=resume)
 
+    # W&B's own step may not fall, a run that goes back does: the step is a value, and the axis of the others
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
+
     def send(message: Message) -> None:
         if isinstance(message, Scalars):
-            run.log(dict(message.values), step=message.step)
+            run.log({**message.values, "step": message.step})
 
     return Outlet(send, run.finish)
 

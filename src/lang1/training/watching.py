@@ -50,7 +50,7 @@ class Watched:
 
 
 def watch(
-    run: Path, *, out: Path, follow: bool = False, every: float = 10.0, show: Callable[[str], None] | None = None
+    run: Path, *, out: Path, follow: bool = False, every: float = 30.0, show: Callable[[str], None] | None = None
 ) -> Watched:
     """Show the page of the pretraining folder `run` and write its picture to `out`; with `follow`, until the run ends.
 
@@ -100,7 +100,7 @@ def page(found: Watched, *, unicode: bool = True, width: int = WIDTH) -> str:
     speeds = [float(row["tokens_per_second"]) for row in found.speed]
     if speeds:
         waits = [float(row.get("data_wait_share", 0.0)) for row in found.speed]
-        drawn = sparkline(binned(speeds, width - 20), blocks)
+        drawn = sparkline(binned(speeds, width - 28), blocks)
         lines += ["", f"tokens/s  {drawn}  last {speeds[-1]:,.0f}, median {median(speeds):,.0f}"]
         lines += [f"          waiting for data: {median(waits):.1%} of the time"]
     if found.evaluations:
@@ -137,7 +137,7 @@ def draw(found: Watched, path: Path) -> Path:
         _draw_speed(axes[1], found)
         if found.evaluations:
             _draw_evaluations(axes[2], found)
-        axes[-1].set_xlabel("step")
+        axes[-1].set_xlabel(f"step ({found.name})")
     return figures.save_png(fig, path)
 
 
@@ -162,7 +162,10 @@ def _seconds_left(found: Watched) -> float | None:
 
 
 def _loss_plot(found: Watched, width: int) -> list[str]:
-    """Training loss as `*`, validation loss (mean over sources) as `o`, and a line of marks for events."""
+    """Training loss as `*`, validation loss (mean over sources) as `o`, and a line of marks for events.
+
+    The scale is that of all but the first tenth, where the loss falls from its start; what lies above it is a `^`.
+    """
     first, last = found.curve[0]["step"], found.curve[-1]["step"]
 
     def column(step: int) -> int:
@@ -170,7 +173,8 @@ def _loss_plot(found: Watched, width: int) -> list[str]:
 
     train = _columns(((column(row["step"]), float(row["loss"])) for row in found.curve), width)
     val = _columns(((column(step), loss) for step, loss in validation(found.curve)), width)
-    known = [value for value in (*train, *val) if math.isfinite(value)]
+    later = [value for value in (*train[width // 10 :], *val[width // 10 :]) if math.isfinite(value)]
+    known = later or [value for value in (*train, *val) if math.isfinite(value)]
     if not known:
         return ["no finite loss"]
     low, high = min(known), max(known)
@@ -178,7 +182,8 @@ def _loss_plot(found: Watched, width: int) -> list[str]:
     for values, mark in ((train, "*"), (val, "o")):
         for place, value in enumerate(values):
             if math.isfinite(value):
-                grid[round((high - value) / ((high - low) or 1.0) * (HEIGHT - 1))][place] = mark
+                row = round((high - value) / ((high - low) or 1.0) * (HEIGHT - 1))
+                grid[min(max(row, 0), HEIGHT - 1)][place] = "^" if row < 0 else mark
     lines = [f"{high - (high - low) * i / (HEIGHT - 1):9.4f} |{''.join(row)}".rstrip() for i, row in enumerate(grid)]
     marks = [" "] * width
     for event in found.events:
@@ -238,6 +243,9 @@ def _draw_loss(axes: Any, found: Watched) -> None:
     for event in found.events:
         if event["kind"] in MARKS:
             axes.axvline(event["step"], color="#AA4499", lw=0.8, ls=":")
+    later = [row["loss"] for row in found.curve[len(found.curve) // 10 :] if math.isfinite(row["loss"])]
+    if later:  # the start would leave the rest no room
+        axes.set_ylim(min(later) - 0.05, max(later) + 0.1 * (max(later) - min(later)) + 0.05)
     axes.set_title("Loss, nats a token (dotted: spikes, skips, rollbacks)")
 
 
@@ -260,8 +268,8 @@ def _draw_evaluations(axes: Any, found: Watched) -> None:
             [row["step"] for row in bounded], [row["ci_low"] for row in bounded], [row["ci_high"] for row in bounded],
             color=colour, alpha=0.12, lw=0,
         )  # fmt: skip
-    axes.set_title("Few-shot evaluations, 95 % intervals")
-    axes.legend(ncols=2, fontsize=7)
+    axes.set_title("Few-shot, 95 % intervals")
+    axes.legend(ncols=4, fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.99))
 
 
 def _by_step(rows: Iterable[dict[str, Any]], *names: str) -> list[dict[str, Any]]:

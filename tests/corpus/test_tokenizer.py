@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,31 @@ def test_a_given_tokenizer_keeps_its_ids(folder: Path, tmp_path: Path, given: st
     written = tokenizer.open_encoder(tmp_path / "written")
     assert written.encode(PROBES) == tokenizer.open_encoder(folder).encode(PROBES)
     assert (written.bos_id, written.eos_id) == (1, 2)
+
+
+def test_a_hub_folder_of_another_family_keeps_its_ids_in_every_form(folder: Path, tmp_path: Path) -> None:
+    facts = json.loads((folder / "tokenizer.json").read_text())
+    facts["added_tokens"] = facts["added_tokens"][2:]
+    facts["added_tokens"][0]["content"] = "<|endoftext|>"
+    vocab = facts["model"]["vocab"]
+    vocab["<|endoftext|>"] = vocab.pop("</s>")
+    named, parts = tmp_path / "named", tmp_path / "parts"
+    for given in (named, parts):
+        given.mkdir()
+    (named / "tokenizer.json").write_text(json.dumps(facts))
+    (named / tokenizer.CONFIG).write_text(json.dumps({"model_max_length": 1024}))
+    (named / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
+    merges = "\n".join(" ".join(pair) for pair in facts["model"]["merges"])
+    (parts / "vocab.json").write_text(json.dumps(vocab))
+    (parts / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+    (parts / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    words = [re.sub(r"\d", "", text) for text in TEXTS[:20]]  # ours splits digits, GPT-2 does not
+    wanted = tokenizer.open_encoder(folder).encode(words)
+    for given in (named, parts):
+        tokenizer.write_given(given, tmp_path / "written" / given.name, tmp_path / "scratch")
+        encoder = tokenizer.open_encoder(tmp_path / "written" / given.name)
+        assert encoder.encode(words) == wanted
+        assert (encoder.eos_id, encoder.vocab_size) == (2, len(vocab))
 
 
 def test_a_lone_tokenizer_json_is_read_by_its_own_special_tokens(folder: Path, tmp_path: Path) -> None:

@@ -237,9 +237,12 @@ def _special_of(file: Path) -> dict[str, Any]:
         Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises plain Exception
         raise InputError(f"{file}: not a tokenizer that tokenizers can read ({type(error).__name__})") from None
-    config = file.with_name(CONFIG)
-    if config.exists():
-        named = {f"{name}_token": runs.read_json(config).get(f"{name}_token") for name in ("bos", "eos", "unk", "pad")}
+    beside = [file.with_name(name) for name in ("special_tokens_map.json", CONFIG)]  # older folders have both
+    if any(path.exists() for path in beside):
+        said: dict[str, Any] = {}
+        for path in beside:
+            said |= {key: t for key, t in runs.read_json(path).items() if t} if path.exists() else {}
+        named = {f"{name}_token": said.get(f"{name}_token") for name in ("bos", "eos", "unk", "pad")}
         plain = {key: t.get("content") if isinstance(t, dict) else t for key, t in named.items()}
         return {key: token for key, token in plain.items() if token}
     found = {"bos_token": _BOS, "eos_token": _EOS}

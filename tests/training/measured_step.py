@@ -25,8 +25,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from lang1.config import OptimizerConfig
 from lang1.models.build import build_from_config, llama_config
+from lang1.training.next_token import next_token_loss
 from lang1.training.optimizer import make_optimizer
-from lang1.training.pretraining import next_token_loss
 
 SMALL = {"hidden": 32, "ffn": 64, "layers": 1, "heads": 2, "kv_heads": 1, "vocab": 300, "context": 16, "tied": False}
 TRAINED = {"micro_batch": 1, "accumulation": 1, "loss": "chunked"}

@@ -26,12 +26,12 @@ from lang1.corpus.shards import open_shards
 from lang1.errors import ConfigError, InputError
 from lang1.models.build import build_from_config, llama_config
 from lang1.training import hardware
+from lang1.training.next_token import next_token_loss
 from lang1.training.planning.cost import expense, planned_tokens_per_second, run_cost
 from lang1.training.planning.flops import token_flops
 from lang1.training.planning.memory import Precision, Sharding, StepSetting, kept_by_layer, step_memory
 from lang1.training.planning.shape import ModelShape, meta_model, shape_of
 from lang1.training.planning.tables import read_gpus, read_prices, read_runs, recognise
-from lang1.training.pretraining import next_token_loss
 
 MODELS: dict[str, dict[str, Any]] = {
     "logits": {

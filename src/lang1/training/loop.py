@@ -27,9 +27,7 @@ from lang1.errors import Stopped, TrainingGaveUp, Unfinished
 from lang1.training.checkpoint import Checkpoints
 from lang1.training.clock import Clock
 from lang1.training.distributed import World, contact, share_out_again, synchronise, whole
-from lang1.training.evaluations import EVALUATIONS
 from lang1.training.feeding import Feed, Fetched
-from lang1.training.generations import GENERATIONS
 from lang1.training.optimizer import learning_rate, set_rate
 from lang1.training.signals import stop_signals
 from lang1.training.spikes import accept, judge
@@ -37,8 +35,8 @@ from lang1.training.spikes import accept, judge
 Batch = TypeVar("Batch")
 CURVE = "curve.jsonl"
 SPEED = "speed.jsonl"
-LOGS = (CURVE, SPEED, GENERATIONS, EVALUATIONS)
-"""cut back to the checkpoint that a run goes on from; events.jsonl is not"""
+LOGS = (CURVE, SPEED)
+"""cut back to the checkpoint that a run goes on from"""
 MOST_SKIPPED = 100
 """batches left out of a run before it gives up"""
 
@@ -80,6 +78,10 @@ class Objective(Generic[Batch]):
     """told what went wrong: kind, and facts without any text"""
     observe: Callable[[Any, int], None] = lambda model, step: None
     """looks at the model after a step, on all ranks: generations, evaluations"""
+    rewound: Callable[[int], None] = lambda step: None
+    """told the step that a rollback went back to"""
+    worth: Callable[[float], str] = lambda tokens_per_second: ""
+    """words on a rate, for the progress line"""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def train(
     Raises TrainingGaveUp at a loss or gradient that is not finite or after too many spikes, Stopped after SIGTERM,
     SIGINT or SIGUSR1 (saved first), LostRank when another rank is gone, Unfinished when the last save fails.
     """
-    clock, feed = Clock(config.steps), Feed(objective.fetch)
+    clock, feed = Clock(config.steps, objective.worth), Feed(objective.fetch)
     with contextlib.ExitStack() as stack:
         stack.callback(checkpoints.close)
         stack.callback(feed.close)
@@ -314,6 +316,7 @@ def _roll_back(
     objective.event("rollback", step=progress.step + 1, to_step=stable.step)
     stable.data_step, stable.rollbacks, stable.skipped = progress.data_step, progress.rollbacks, progress.skipped
     logs.cut(stable.step)
+    objective.rewound(stable.step)
     return stable
 
 

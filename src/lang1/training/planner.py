@@ -56,7 +56,7 @@ def plan(
     shape, length = _shape(config, vocab)
     precision: Precision = "fp32" if pretrain.precision == "fp32" else "bf16"
     setting = replace(_setting(pretrain, gpus, length), precision=precision, loss=loss)
-    checkpointing = bool(getattr(pretrain, "activation_checkpointing", False))
+    checkpointing = pretrain.activation_checkpointing
     total = pretrain.steps * pretrain.global_batch * length
     share = mfu or runs.assumed.mfu
     full, causal = (token_flops(shape, length, attention=a, checkpointing=checkpointing) for a in ("full", "causal"))
@@ -66,7 +66,7 @@ def plan(
     low, high = (expense(total, full, board, gpus, bound, precision) for bound in bounds)
     return {
         "model": {
-            "name": str(getattr(pretrain, "init_from", None) or pretrain.preset),
+            "name": pretrain.init_from or pretrain.preset,
             **asdict(shape),
             "context": length,
             "vocab_from": f"{tokens}" if shards else "tokenize.vocab_size",
@@ -96,7 +96,7 @@ def plan(
         "memory": _memory(shape, setting, pretrain.global_batch // gpus, board),
         "recipe": {
             "micro_batch": setting.micro_batch,
-            "sharding": getattr(pretrain, "sharding", None),
+            "sharding": pretrain.sharding,
             "activation_checkpointing": checkpointing,
             "loss": loss,
         },
@@ -132,7 +132,7 @@ def _setting(pretrain: PretrainConfig, gpus: int, length: int) -> StepSetting:
         raise InputError(
             f"pretrain.micro_batch {micro_batch}: must divide the {share} sequences a step that each of {gpus} GPUs has"
         )
-    optimizer: Optimizer = "muon" if getattr(pretrain.optimizer, "name", "adamw") == "muon" else "adamw"
+    optimizer: Optimizer = pretrain.optimizer.name
     return StepSetting(micro_batch, length, gpus=gpus, optimizer=optimizer)
 
 
@@ -147,10 +147,10 @@ def _open(tokens: Path | None) -> Any:
 def _shape(config: RunConfig, vocab: int) -> tuple[ModelShape, int]:
     """The model's shape and the context length."""
     pretrain = config.pretrain
-    folder = getattr(pretrain, "init_from", None)
+    folder = pretrain.init_from
     if folder is None:
         length = pretrain.context_length or PRESETS[pretrain.preset].context_length
-        return shape_of(meta_model(llama_config(pretrain.preset, vocab, length))), length
+        return shape_of(meta_model(llama_config(pretrain.preset, vocab, length, overrides=pretrain.shape))), length
     from lang1.models.load import load_config
 
     found = load_config(Path(folder))

@@ -24,6 +24,7 @@ from lang1.models.load import load_tokenizer
 from lang1.training.blocks import Corpus, fetch, open_corpus
 from lang1.training.checkpoint import Checkpoints, Retention, latest_checkpoint
 from lang1.training.distributed import World, joined, run_stage, shard
+from lang1.training.efficiency import Efficiency, efficiency_of
 from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
 from lang1.training.monitor import Monitor, open_monitor
 from lang1.training.next_token import ENTRY, attach_loss, select, validate
@@ -71,6 +72,7 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     facts |= {"kind": "pretrained", "pretraining": origin_of(cfg, tokens, tuple(corpus.weights)).as_facts()}
     if cfg.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    efficiency = efficiency_of(model, length, cfg.activation_checkpointing, world.device, world.size, dtype)
     attach_loss(model, dtype, start.is_linear_head)
     shard(model, world, cfg.sharding, dtype, ENTRY)
     if world.is_main:
@@ -100,6 +102,8 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
             stepped=monitor.step,
             event=monitor.event,
             observe=lambda m, step: _observe(monitor, m, step, dtype, world),
+            rewound=monitor.rewind,
+            worth=efficiency.words,
         )
         progress = train(
             loop, model, optimizer, objective, progress, out=stage.out, checkpoints=checkpoints, world=world
@@ -109,7 +113,7 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
         assert last is not None  # train saved it
         done = facts | {"steps": progress.step, "tokens": progress.tokens}
         export_model(read_checkpoint(last), tokens / "tokenizer", stage.out / "export", done)
-        _report(stage, cfg, corpus, progress, length, dtype, world)
+        _report(stage, cfg, corpus, progress, length, dtype, world, efficiency)
 
 
 def _observe(monitor: Monitor, model: Any, step: int, dtype: torch.dtype, world: World) -> None:
@@ -146,10 +150,12 @@ def _report(
     length: int,
     dtype: torch.dtype,
     world: World,
+    efficiency: Efficiency,
 ) -> None:
     held = {name: len(blocks) * length for name, blocks in corpus.train.items()}
     last = runs.read_lines(stage.out / "curve.jsonl")[-1]
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
+    seconds = cfg.global_batch * length * sum(1 / rate for rate in speeds if rate)
     stage.count(steps=progress.step, tokens=progress.tokens)
     stage.record(
         weights=corpus.weights,
@@ -168,6 +174,7 @@ def _report(
         stopped_early=progress.finished,
         skipped_batches=progress.skipped,
         rollbacks=progress.rollbacks,
+        cost=efficiency.cost(progress.tokens, seconds),
     )
     if cfg.steps and not any((last.get("val") or {}).get(name, {}).get("tokens") for name in held):
         runs.say("pretrain: no validation block; raise tokenize.validation_fraction to see a validation loss")

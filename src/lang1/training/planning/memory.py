@@ -53,9 +53,6 @@ class StepSetting:
     """chunked: ours (training/loss.py); plain: cross-entropy of all logits at once, as most trainers do it"""
     optimizer: Optimizer = "adamw"
     """adamw: two moments; muon: one momentum for the layers' matrices, AdamW for the rest"""
-    whole_gradients: bool = True
-    """with FSDP and accumulation: gradients stay whole, unreduced, until the last micro-batch, which saves all
-    reductions but one; false: reduced at every micro-batch"""
 
     @property
     def positions(self) -> int:
@@ -210,10 +207,11 @@ def _compute_weights(shape: ModelShape, s: StepSetting, layers_left: int) -> flo
 
 
 def _held_gradients(shape: ModelShape, s: StepSetting) -> float:
-    """Gradients that earlier micro-batches of the step left."""
+    """Gradients that earlier micro-batches of the step left: whole until the last one reduces them, or with `full`, where
+    every micro-batch reduces its own, a slice."""
     if s.accumulation == 1:
         return 0.0
-    return float(FP32 * shape.parameters / (1 if not s.sharded or s.whole_gradients else s.gpus))
+    return float(FP32 * shape.parameters / (s.gpus if s.sharding == "full" else 1))
 
 
 def _unit_gradients(shape: ModelShape, s: StepSetting, parameters: int) -> float:

@@ -9,15 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from lang1.metrics.bootstrap import (
-    bootstrap_auroc,
-    draw_counts,
-    holm,
-    interval,
-    paired_p,
-    rank,
-    resampled_auroc,
-)
+from lang1.metrics.bootstrap import bootstrap_auroc, draw_counts, holm, interval, paired_p, rank, resampled_auroc
 
 
 def cohort(n: int, patients: int, rate: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

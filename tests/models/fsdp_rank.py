@@ -1,4 +1,4 @@
-"""One of two gloo ranks: a sharded model with the switched layers has the plain model's gradients (test_fast_sharded.py)."""
+"""One of two gloo ranks of test_fast_sharded.py: switched and sharded, a model has the gradients of the plain one."""
 
 import sys
 

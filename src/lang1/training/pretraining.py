@@ -1,8 +1,8 @@
 """Next-token pretraining on a weighted mix of sources (5.3): `lang1 pretrain`.
 
 Blocks of consecutive tokens are drawn by the mixture of batches.py; attention runs across the documents of a block,
-as in the paper's recipe. The folder holds the newest resumable checkpoints, curve.jsonl, speed.jsonl, the tokenizer
-and `export/`, the Hugging Face folder of the final weights.
+as in the paper's recipe, unless `document_mask` ends it at each. The folder holds the newest resumable checkpoints,
+curve.jsonl, speed.jsonl, the tokenizer and `export/`, the Hugging Face folder of the final weights.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from lang1.models.fast import use_fast_attention
 from lang1.models.origin import pretrained_on
 from lang1.models.presets import PRESETS
 from lang1.training.batches import Mixture, make_mixture
+from lang1.training.documents import document_inputs
 from lang1.training.loop import Fetched, LoopConfig, Objective, Progress, prepare_torch, train
 from lang1.training.loss import chunked_cross_entropy
 from lang1.training.optimizer import make_optimizer
@@ -58,10 +59,11 @@ def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: 
         copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
         facts = _facts(cfg, model, corpus, length, seed)
         facts |= {"kind": "pretrained", "pretraining": pretrained_on(tokens, tuple(corpus.weights)).as_facts()}
+        separator = shards.separator_id if cfg.document_mask else None
         objective = Objective(
             fetch=lambda step: fetch(cfg, corpus, step),
-            loss=lambda m, batch: next_token_loss(m, batch, dtype),
-            validate=lambda m, _progress: validate(cfg, m, corpus, dtype),
+            loss=lambda m, batch: next_token_loss(m, batch, dtype, separator),
+            validate=lambda m, _progress: validate(cfg, m, corpus, dtype, separator),
             facts=facts,
         )
         loop = LoopConfig(cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, cfg.keep_checkpoints, dtype)
@@ -127,16 +129,24 @@ def fetch(cfg: PretrainConfig, corpus: Corpus, step: int) -> Fetched[torch.Tenso
     )
 
 
-def next_token_loss(model: Any, tokens_BT: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Summed cross-entropy of each token after the first, given those before it."""
+def next_token_loss(
+    model: Any, tokens_BT: torch.Tensor, dtype: torch.dtype, separator: int | None = None
+) -> torch.Tensor:
+    """Summed cross-entropy of each token after the first, given those before it.
+
+    With a separator: given those of its own document alone (documents.py).
+    """
     inputs, targets = tokens_BT[:, :-1], tokens_BT[:, 1:]
-    hidden_BTH = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
+    told = {"input_ids": inputs} if separator is None else document_inputs(model, inputs, separator)
+    hidden_BTH = model.base_model(**told, use_cache=False).last_hidden_state
     return chunked_cross_entropy(
         hidden_BTH.flatten(0, 1), model.get_output_embeddings().weight, targets.flatten(), dtype
     )
 
 
-def validate(cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype) -> dict[str, Any]:
+def validate(
+    cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype, separator: int | None = None
+) -> dict[str, Any]:
     """Loss and perplexity a source on its first validation blocks; null where it has none."""
     model.eval()
     result: dict[str, Any] = {}
@@ -147,7 +157,7 @@ def validate(cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype
             rows = [np.asarray(blocks[i], dtype=np.int64) for i in range(start, min(start + cfg.micro_batch, wanted))]
             batch = torch.from_numpy(np.stack(rows))
             with torch.autocast(model.device.type, dtype=dtype, enabled=dtype != torch.float32):
-                total += next_token_loss(model, batch, dtype).item()
+                total += next_token_loss(model, batch, dtype, separator).item()
             targets += batch[:, 1:].numel()
         loss = total / targets if targets else None
         result[name] = {"loss": loss, "perplexity": math.exp(loss) if loss is not None else None, "tokens": targets}

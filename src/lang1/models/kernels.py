@@ -27,11 +27,16 @@ _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends
 
 
 def takes(*tensors: torch.Tensor) -> bool:
-    """True where these kernels may stand in for the plain ones: fp32 on a CPU, outside autocast."""
+    """True where these kernels may stand in for the plain ones: whole fp32 tensors on a CPU, outside autocast."""
     return (
         _ONEDNN is not None
         and not torch.is_autocast_enabled("cpu")
-        and all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
+        and all(
+            type(tensor) in (torch.Tensor, torch.nn.Parameter)  # not a DTensor
+            and tensor.device.type == "cpu"
+            and tensor.dtype == torch.float32
+            for tensor in tensors
+        )
     )
 
 

@@ -7,8 +7,9 @@ within a document: that piece has positions from 0 as well.
 
 Two forms of the same. Dense: rows as they are and a mask (B, 1, T, T), for sdpa, which looks at every pair all the
 same. Flat: one row of B x T tokens with the bounds of its documents, for flash attention's variable-length kernel,
-which skips the pairs that are masked (not run by us on a GPU). Both need `use_cache=False`: with a cache transformers attends across documents and
-does not say so. Left: sorting documents into rows so that none is cut (the order would no longer be the shards').
+which skips the pairs that are masked (not run by us on a GPU). Both need `use_cache=False`: with a cache transformers
+attends across documents and does not say so. Left: sorting documents into rows so that none is cut (the order would no
+longer be the shards').
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _loss_of_chunk(logits_CV: torch.Tensor, targets_C: torch.Tensor, with_gradie
             real = targets != IGNORE_INDEX
             torch.exp(log_softmax, out=logits)
             logits.scatter_add_(1, targets.clamp_min(0)[:, None], logits.new_full((len(targets), 1), -1.0))
-            if not real.all():
+            if logits.device.type != "cpu" or not real.all():  # elsewhere asking would wait for the device
                 logits.mul_(real[:, None])
     return total
 

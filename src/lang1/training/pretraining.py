@@ -18,7 +18,7 @@ import torch
 from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import PretrainConfig
-from lang1.corpus.shards import open_shards
+from lang1.corpus.shards import SHARD_FILES, open_shards
 from lang1.errors import InputError
 from lang1.models.build import build_model, parameter_count
 from lang1.models.export import copy_tokenizer, export_model
@@ -84,7 +84,8 @@ def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: 
         )
         _report(stage, cfg, corpus, progress, length, dtype)
 
-    return runs.run_stage(out, "pretrain", configuration.dump(cfg), seed, {"tokens": tokens}, work, force)
+    settings = configuration.dump(cfg)
+    return runs.run_stage(out, "pretrain", settings, seed, {"tokens": tokens}, work, force, {"tokens": SHARD_FILES})
 
 
 def open_corpus(cfg: PretrainConfig, shards: Any, length: int, seed: int) -> Corpus:

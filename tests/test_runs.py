@@ -343,6 +343,19 @@ def test_damaged_input_is_named(tmp_path: Path, damage: str) -> None:
         stage(tmp_path / "out", corpus=tmp_path / "in")
 
 
+def test_files_checked_as_they_are_read_are_compared_by_size_alone(tmp_path: Path) -> None:
+    stage(tmp_path / "in")
+    path = tmp_path / "in" / "letters.txt"
+    before = runs.identify(tmp_path / "in")
+    path.write_text(path.read_text().swapcase())
+    assert runs.identify(tmp_path / "in", "*.txt") == before
+    with pytest.raises(InputError, match="changed since"):
+        runs.identify(tmp_path / "in", "*.bin")
+    path.write_text("a")
+    with pytest.raises(InputError, match="changed since"):
+        runs.identify(tmp_path / "in", "*.txt")
+
+
 def test_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
     stage(tmp_path / "in")
     manifest = json.loads((tmp_path / "in" / "manifest.json").read_text())

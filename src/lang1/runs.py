@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import hashlib
 import importlib.metadata
 import json
@@ -374,19 +375,25 @@ def run_stage(
     inputs: Mapping[str, Path | str],
     work: Callable[[Stage], None],
     force: bool = False,
+    read_checked: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Do `work` once: complete and unchanged, it is skipped; killed, it resumes; changed or damaged, it is refused.
 
     `force` replaces what was changed or damaged instead. Returns the manifest. `inputs` are folders of earlier
     stages or files; the former are checked against the hashes in their manifests. An input that is text names
     something whose change cannot be seen, a database: `force` then makes the stage again in any case.
+    `read_checked` gives, by input, a pattern of files whose bytes `work` checks as it reads them: of those only the
+    sizes are compared here, so that 100 GB of tokens are not read before the first step.
     Raises InputError for a changed input, a foreign folder or a lock held by another run.
     """
     wanted = {
         "stage": name,
         "config": config,
         "seed": seed,
-        "inputs": {key: path if isinstance(path, str) else identify(path) for key, path in inputs.items()},
+        "inputs": {
+            key: path if isinstance(path, str) else identify(path, (read_checked or {}).get(key))
+            for key, path in inputs.items()
+        },
     }
     with lock(out):
         if force and any(isinstance(path, str) for path in inputs.values()):
@@ -477,9 +484,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def identify(path: Path) -> str:
+def identify(path: Path, read_checked: str | None = None) -> str:
     """What an input is: what a stage wrote by that stage's manifest, a foreign file or folder by its content.
 
+    Files that match the pattern `read_checked` are compared with the manifest by size alone.
     Foreign input over 2 GiB (a warehouse) is known by sizes and change times instead: hashing it would cost minutes.
     """
     if not path.exists():
@@ -489,7 +497,7 @@ def identify(path: Path) -> str:
             inside = "" if folder == path else path.resolve().relative_to(folder).as_posix()
             manifest = read_manifest(folder)
             if not inside or any(name == inside or name.startswith(inside + "/") for name in manifest["files"]):
-                _check_files(folder, manifest, inside)
+                _check_files(folder, manifest, inside, read_checked)
                 return f"{manifest['identity']}{'/' if inside else ''}{inside}"
     if path.is_dir() and (path / STARTED).exists():
         raise InputError(f"{path}: not complete; run the stage that writes it to its end")
@@ -509,14 +517,15 @@ def _is_foreign(manifest: Path) -> bool:
     return not (b'"stage"' in content and b'"identity"' in content)
 
 
-def _check_files(folder: Path, manifest: dict[str, Any], inside: str = "") -> None:
+def _check_files(folder: Path, manifest: dict[str, Any], inside: str = "", read_checked: str | None = None) -> None:
     for name, facts in manifest["files"].items():
         if inside and name != inside and not name.startswith(inside + "/"):
             continue
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path}: missing, though {MANIFEST} lists it; run that stage again with --force")
-        if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
+        by_size = read_checked is not None and fnmatch.fnmatchcase(name, read_checked)
+        if path.stat().st_size != facts["bytes"] or not (by_size or sha256_file(path) == facts["sha256"]):
             raise InputError(f"{path}: changed since its stage ended (hash differs); run that stage again with --force")
 
 

@@ -37,12 +37,33 @@ def test_bf16_products_stay_near_fp32() -> None:
 def test_logits_never_hold_more_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK_LOGITS", 50 * 8)
     seen: list[int] = []
-    original = functional.cross_entropy
+    original = module._loss_of_chunk
 
-    def watch(logits: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+    def watch(logits: torch.Tensor, targets: torch.Tensor, with_gradient: bool) -> torch.Tensor:
         seen.append(logits.numel())
-        return original(logits, *args, **kwargs)  # type: ignore[arg-type]
+        return original(logits, targets, with_gradient)
 
-    monkeypatch.setattr(module.functional, "cross_entropy", watch)
+    monkeypatch.setattr(module, "_loss_of_chunk", watch)
     chunked_cross_entropy(torch.randn(100, 16), torch.randn(50, 16), torch.zeros(100, dtype=torch.long))
+    assert sum(seen) == 100 * 50
     assert max(seen) <= 50 * 8
+
+
+def test_row_blocks_of_a_chunk_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight = torch.randn(64, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
+    targets = torch.randint(0, 50, (64,))
+    targets[3:9] = IGNORE_INDEX
+    found = []
+    for block in (50 * 3, 1 << 20):
+        monkeypatch.setattr(module, "CACHED_LOGITS", block)
+        loss = chunked_cross_entropy(hidden, weight, targets)
+        found.append((loss, *torch.autograd.grad(loss, (hidden, weight))))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_second_backward_is_refused() -> None:
+    hidden, weight = torch.randn(8, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
+    loss = chunked_cross_entropy(hidden, weight, torch.zeros(8, dtype=torch.long))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated before"):
+        loss.backward()

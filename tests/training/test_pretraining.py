@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,36 @@ def test_the_manifest_counts_tokens_and_epochs_by_source(undisturbed: Path) -> N
     assert facts["tokens_by_source"] == {"clinical": 24 * 4 * 32}
     assert facts["dropped_sources"] == ["web"]
     assert facts["epochs_by_source"]["clinical"] > 0
+
+
+def test_a_shard_that_changed_is_found_when_it_is_read_and_not_scanned_before(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "tokens"
+    shutil.copytree(tokens, copy)
+    for shard in (copy / "clinical").glob("train-*.bin"):
+        data = bytearray(shard.read_bytes())
+        data[200] ^= 1
+        shard.write_bytes(data)
+    hashed: list[str] = []
+    sha256_file = runs.sha256_file
+
+    def noting(path: Path) -> str:
+        hashed.append(path.suffix)
+        return sha256_file(path)
+
+    monkeypatch.setattr(runs, "sha256_file", noting)
+    with pytest.raises(InputError, match=r"train-\d+\.bin: block 0 .* does not match its checksum"):
+        pretrain(SMALL, tokens=copy, out=tmp_path / "out", seed=1)
+    assert ".bin" not in hashed
+
+
+def test_the_document_mask_changes_what_is_learned(tokens: Path, tmp_path: Path, undisturbed: Path) -> None:
+    out = tmp_path / "masked"
+    pretrain(replace(SMALL, steps=1, document_mask=True), tokens=tokens, out=out, seed=1)
+    masked, plain = (runs.read_lines(folder / "curve.jsonl")[0]["loss"] for folder in (out, undisturbed))
+    assert masked != plain
+    assert masked == pytest.approx(plain, rel=0.01)
 
 
 def test_only_the_newest_checkpoints_stay_and_hold_no_pickle(undisturbed: Path) -> None:

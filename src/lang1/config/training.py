@@ -105,6 +105,8 @@ class PretrainConfig:
     """sequences an optimizer step, all ranks"""
     micro_batch: int = 8
     """sequences a forward"""
+    document_mask: bool = False
+    """true: no attention across the documents of a block, positions restart at each; false: as in the paper"""
     val_every: int = 1000
     """steps between validation losses"""
     val_batches: int = 16

@@ -33,6 +33,8 @@ from lang1.errors import InputError
 
 INDEX = "index.json"
 SPLITS = ("train", "val")
+SHARD_FILES = "*/*.bin"
+"""pattern of the files of a tokens folder that are checked as they are read"""
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 MAGIC, VERSION = b"LANG1IDS", 1
 CHECKED_IDS = 1 << 15

@@ -1,25 +1,37 @@
 """Less work for the same numbers: a Hugging Face model's forward where training on a CPU spends its time.
 
 - Attention in bf16 on a CPU: torch's fused kernel gains nothing from bf16 there; two batched products around a softmax
-  take half its time up to about 512 positions (docs/decisions/0003). Equal within bf16's rounding. Class, names and
-  exports stay transformers' own: a reader of the folder gets its default attention.
+  take half its time up to about 512 positions (docs/decisions/0003). Equal within bf16's rounding.
+- Layers in fp32 on a CPU: the modules' `forward` is switched to the kernels of kernels.py, on the instance. A layer
+  that holds what they do not know (a LoRA adapter, a cache) takes its class's own forward.
 - Answers only: the last layer of a Llama needs queries, feed-forward and norm at the answer positions alone. Equal to
   the plain forward (tests/models/test_fast.py). Other classes take their own forward with `logits_to_keep`.
+
+Class, parameter names and exports stay transformers' own: a reader of the folder gets its default forward.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from types import MethodType
 from typing import Any
 
 import torch
+from torch import nn
+
+from lang1.errors import ConfigError
+from lang1.models import kernels
 
 NAME = "lang1_matmul"
 
 
 def use_fast_attention(model: Any, dtype: torch.dtype) -> None:
-    """Switch `model` to the matrix-product attention where it is the faster one: bf16 on a CPU."""
-    if dtype != torch.bfloat16 or model.device.type != "cpu":
+    """Switch `model`, on a CPU, to what is faster there: the kernels of kernels.py in fp32, other attention in bf16."""
+    if model.device.type != "cpu":
+        return
+    if dtype == torch.float32:
+        use_fast_layers(model)
+    if dtype != torch.bfloat16:
         return
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -27,6 +39,71 @@ def use_fast_attention(model: Any, dtype: torch.dtype) -> None:
     AttentionInterface.register(NAME, _matmul_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
+
+
+def use_fast_layers(model: Any) -> None:
+    """Switch linear maps, and a Llama's layers and norms, to kernels.py. Where those do not apply, nothing changes."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.forward = MethodType(_linear_forward, module)  # type: ignore[method-assign]
+        elif type(module).__name__ == "LlamaRMSNorm":
+            module.forward = MethodType(_norm_forward, module)
+        elif type(module).__name__ == "LlamaDecoderLayer":
+            module.forward = MethodType(_layer_forward, module)
+
+
+def compile_model(model: Any) -> None:
+    """Compile each decoder layer in place (`pretrain.compile`), names and classes unchanged; before `fully_shard`.
+
+    A layer and not the model: one graph serves all layers, and FSDP2 wraps what is compiled. Another batch or length
+    than the first is compiled once more, with both of them free.
+    """
+    layers = getattr(model.base_model, "layers", None)
+    if layers is None:
+        raise ConfigError(f"pretrain.compile: {type(model).__name__} has no list of layers to compile; set it to false")
+    for layer in layers:
+        layer.compile()
+
+
+def _linear_forward(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    if module.bias is None and x.numel() and kernels.takes(x, module.weight):
+        return kernels.linear(x, module.weight)
+    return nn.Linear.forward(module, x)
+
+
+def _norm_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
+    if x.numel() and kernels.takes(x, module.weight):
+        return kernels.rms_norm(x, module.weight, module.variance_epsilon)
+    plain: torch.Tensor = type(module).forward(module, x)
+    return plain
+
+
+def _layer_forward(layer: Any, hidden_states: torch.Tensor, attention_mask: Any = None, **options: Any) -> Any:
+    """A LlamaDecoderLayer's forward (B, T, H) -> (B, T, H)."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    attention, mlp = layer.self_attn, layer.mlp
+    into = (attention.q_proj, attention.k_proj, attention.v_proj)
+    maps = (*into, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    implementation = attention.config._attn_implementation
+    if (
+        options.get("past_key_values") is not None
+        or implementation == "eager"
+        or attention.config.hidden_act != "silu"
+        or attention.config.attention_dropout
+        or not all(type(linear) is nn.Linear and linear.bias is None for linear in maps)
+        or not hidden_states.numel()
+        or not kernels.takes(hidden_states, *(linear.weight for linear in maps))
+    ):
+        return type(layer).forward(layer, hidden_states, attention_mask, **options)
+    cos, sin = options.pop("position_embeddings")
+    query, key, value, output, gate, up, down = (linear.weight for linear in maps)
+    before, after = layer.input_layernorm, layer.post_attention_layernorm
+    q, k, v = kernels.norm_qkv(hidden_states, before.weight, before.variance_epsilon, (query, key, value), cos, sin)
+    attend = ALL_ATTENTION_FUNCTIONS[implementation]
+    mixed, _ = attend(attention, q, k, v, attention_mask, dropout=0.0, scaling=attention.scaling, **options)
+    x_BTH = kernels.linear(mixed.flatten(2), output).add_(hidden_states)
+    return kernels.norm_swiglu(x_BTH, after.weight, after.variance_epsilon, (gate, up, down))
 
 
 def answer_logits(

@@ -141,6 +141,7 @@ def run_stage(
     inputs: dict[str, Path | str],
     work: Callable[[runs.Stage], None],
     force: bool = False,
+    read_checked: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """runs.run_stage by rank 0; the others do the same work when it begins, and nothing when there is none to do."""
     if world.is_main:
@@ -153,7 +154,7 @@ def run_stage(
             work(stage)
 
         try:
-            return runs.run_stage(out, name, config, seed, inputs, lead, force)
+            return runs.run_stage(out, name, config, seed, inputs, lead, force, read_checked)
         finally:
             if not begun:
                 with contextlib.suppress(LostRank):

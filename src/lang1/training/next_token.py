@@ -14,6 +14,7 @@ from lang1 import runs
 from lang1.config import PretrainConfig
 from lang1.training.blocks import Corpus
 from lang1.training.distributed import World
+from lang1.training.documents import document_inputs
 from lang1.training.loop import Progress
 from lang1.training.loss import chunked_cross_entropy
 
@@ -21,25 +22,31 @@ ENTRY = "lang1_loss"
 """the method of a model that a step calls: FSDP puts sharded weights together around it, as around `forward`"""
 
 
-def attach_loss(model: Any, dtype: torch.dtype, is_linear_head: bool) -> None:
+def attach_loss(model: Any, dtype: torch.dtype, is_linear_head: bool, separator: int | None) -> None:
     """Give `model` the method ENTRY: token blocks (B, T + 1) to their summed loss."""
 
     def entry(self: Any, tokens_BT: torch.Tensor) -> torch.Tensor:
-        return next_token_loss(self, tokens_BT, dtype, is_linear_head)
+        return next_token_loss(self, tokens_BT, dtype, is_linear_head, separator)
 
     setattr(model, ENTRY, MethodType(entry, model))
 
 
 def next_token_loss(
-    model: Any, tokens_BT: torch.Tensor, dtype: torch.dtype = torch.float32, is_linear_head: bool = True
+    model: Any,
+    tokens_BT: torch.Tensor,
+    dtype: torch.dtype = torch.float32,
+    is_linear_head: bool = True,
+    separator: int | None = None,
 ) -> torch.Tensor:
     """Summed cross-entropy of each token after the first, given those before it; of whole logits (B, T, V) where the
-    head is more than one product (models/head.py)."""
+    head is more than one product (models/head.py). With a separator: given those of its own document alone
+    (documents.py)."""
     inputs, targets = tokens_BT[:, :-1], tokens_BT[:, 1:]
+    told = {"input_ids": inputs} if separator is None else document_inputs(model, inputs, separator)
     if not is_linear_head:
-        logits_BTV = model(input_ids=inputs, use_cache=False).logits
-        return functional.cross_entropy(logits_BTV.float().flatten(0, 1), targets.flatten(), reduction="sum")
-    hidden_BTH = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
+        logits_BTV = model(**told, use_cache=False).logits
+        return functional.cross_entropy(logits_BTV.float().flatten(0, -2), targets.flatten(), reduction="sum")
+    hidden_BTH = model.base_model(**told, use_cache=False).last_hidden_state
     return chunked_cross_entropy(
         hidden_BTH.flatten(0, 1), model.get_output_embeddings().weight, targets.flatten(), dtype
     )

@@ -16,10 +16,11 @@ import torch
 from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import PretrainConfig
-from lang1.corpus.shards import open_shards
+from lang1.corpus.shards import SHARD_FILES, open_shards
 from lang1.errors import ConfigError
 from lang1.models.build import parameter_count
 from lang1.models.export import copy_tokenizer, export_model, read_checkpoint
+from lang1.models.fast import compile_model
 from lang1.models.load import load_tokenizer
 from lang1.training.blocks import Corpus, fetch, open_corpus
 from lang1.training.checkpoint import Checkpoints, Retention, latest_checkpoint
@@ -52,7 +53,7 @@ def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: 
         def work(stage: runs.Stage) -> None:
             _work(cfg, tokens, stage, seed, world)
 
-        return run_stage(world, out, "pretrain", _what(cfg), seed, inputs, work, force)
+        return run_stage(world, out, "pretrain", _what(cfg), seed, inputs, work, force, {"tokens": SHARD_FILES})
 
 
 def _what(cfg: PretrainConfig) -> dict[str, Any]:
@@ -73,7 +74,9 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     if cfg.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     efficiency = efficiency_of(model, length, cfg.activation_checkpointing, world.device, world.size, dtype)
-    attach_loss(model, dtype, start.is_linear_head)
+    attach_loss(model, dtype, start.is_linear_head, shards.separator_id if cfg.document_mask else None)
+    if cfg.compile:
+        compile_model(model)
     shard(model, world, cfg.sharding, dtype, ENTRY)
     if world.is_main:
         copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")

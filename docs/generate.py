@@ -17,6 +17,7 @@ DOCS = Path(__file__).parent
 PAGE_PER_COMMAND = {
     "run": "quickstart.md",
     "simulate": "simulated-hospital.md",
+    "watch": "monitor.md",
     "config": "configuration.md",
     "version": "install.md",
 }

@@ -286,3 +286,32 @@ def test_the_other_hospital_is_chosen_by_an_option(tmp_path: Path) -> None:
     assert lang1("simulate", "--hospital", "external", "encounters=60", "--out", out).returncode == 0
     assert json.loads((out / "manifest.json").read_text())["config"]["hospital"] == "external"
     assert "should be 'main' or 'external'" in refused("simulate", "--hospital", "moon", "--out", tmp_path / "none")
+
+
+# --- the monitor of pretraining
+
+
+def test_prompts_of_ones_own_need_the_option_that_says_so(tmp_path: Path) -> None:
+    asked = ("pretrain", "monitor.generations.prompts=mine.json", "--tokens", tmp_path, "--out", tmp_path / "out")
+    assert "pretrain.monitor.generations.prompts: must be null unless allow_phi is true (--allow-phi)" in refused(
+        *asked
+    )
+    allowed = lang1(*asked, "--allow-phi", "--print-config")
+    assert yaml.safe_load(allowed.stdout)["monitor"]["generations"]["allow_phi"] is True
+
+
+def test_comprehension_rows_are_made_once(tmp_path: Path) -> None:
+    row = {"question": "Why?", "correct_answer": "so", "distractor1": "a", "distractor2": "b", "distractor3": "c"}
+    (tmp_path / "valid.jsonl").write_text(json.dumps(row | {"support": "It is so."}) + "\n")
+    asked = ("comprehension", "--sciq", tmp_path / "valid.jsonl", "--out", tmp_path / "out")
+    first, again = lang1(*asked), lang1(*asked)
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    assert "up to date" in again.stderr
+    assert "sciq_test 0" in first.stdout
+    assert "nothing to read; give --sciq FILE or --pubmedqa FILE" in refused(
+        "comprehension", "--out", tmp_path / "none"
+    )
+
+
+def test_watch_is_answered_where_there_is_no_run(tmp_path: Path) -> None:
+    assert "no curve.jsonl here; give the folder that lang1 pretrain writes" in refused("watch", tmp_path)

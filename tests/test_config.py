@@ -233,3 +233,25 @@ def test_gradient_accumulation_follows_from_the_batches(read: Read) -> None:
 def test_windows_must_follow_each_other(read: Read) -> None:
     told = fault(read, "simulate: {}\ntasks: {windows: {temporal_1: {start: 2020-01-01, end: 2020-06-01}}}")
     assert told == "tasks.windows.temporal_1.start: must be at or after train.end"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("spikes.least=500", "spikes.least: must be between 4 and window (128)"),
+        ("spikes.action=panic", "spikes.action: "),
+        ("generations.prompts=mine.json", "generations.prompts: must be null unless allow_phi is true (--allow-phi)"),
+        ("evaluations.every=100", "evaluations.tasks: must be a folder of lang1 tasks"),
+        ("sinks.alerts_env=https://hooks.slack.com/s3cret", "sinks.alerts_env: must be the name of an environment"),
+        ("sinks.tensorbord=true", "sinks.tensorbord: unknown key; did you mean pretrain.monitor.sinks.tensorboard?"),
+    ],
+)
+def test_a_monitor_that_cannot_work_is_refused_with_its_key(read: Read, override: str, told: str) -> None:
+    assert f"pretrain.monitor.{told}" in fault(read, "simulate: {}", f"pretrain.monitor.{override}")
+
+
+def test_by_default_the_monitor_watches_for_spikes_alone(read: Read) -> None:
+    monitor = read().pretrain.monitor
+    assert monitor.spikes.action == "alert"
+    assert (monitor.generations.every, monitor.evaluations.every) == (0, 0)
+    assert (monitor.sinks.tensorboard, monitor.sinks.wandb, monitor.sinks.alerts_env) == (False, None, None)

@@ -155,6 +155,19 @@ def test_a_stricter_mode_can_be_asked_for_one_file(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "rejects.parquet").stat().st_mode) == 0o600
 
 
+def test_a_stricter_mode_holds_while_the_file_is_written_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o022)  # of a worker that `dask worker` started
+    try:
+        with runs.atomic_write(tmp_path / "a.kept", 0o600) as sink:
+            sink.write(b"a note")
+            sink.flush()
+            (temporary,) = tmp_path.iterdir()
+            assert temporary.stat().st_mode & 0o777 == 0o600 and temporary.stat().st_size == 6
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.kept").read_bytes() == b"a note"
+
+
 def test_mode_that_is_no_octal_number_is_refused() -> None:
     with pytest.raises(InputError, match="file_mode: 'rw' is not an octal mode such as 0640"):
         runs.set_file_mode("rw")
@@ -468,3 +481,30 @@ def test_bad_input_refused_before_anything_is_written_does_not_bind_the_folder_t
         runs.run_stage(out, "clean", {"key": "wrong"}, 1, {}, refuse)
     manifest = runs.run_stage(out, "clean", {"key": "right"}, 1, {}, lambda stage: stage.count(rows=1))
     assert manifest["counts"] == {"rows": 1}
+
+
+def test_a_folder_is_known_to_be_written_without_taking_its_lock(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert not runs.is_locked(out)
+    with holder(out) as process:
+        assert runs.is_locked(out)
+        process.kill()
+        process.wait()
+        assert (out / runs.LOCK).exists()
+        assert not runs.is_locked(out), "a killed owner holds nothing"
+    with runs.lock(out):
+        assert runs.is_locked(out)
+        code = "import sys; from pathlib import Path; from lang1 import runs; print(runs.is_locked(Path(sys.argv[1])))"
+        asked = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True)
+        assert asked.stdout == "True\n", "to ask is not to let go"
+    assert not runs.is_locked(out)
+
+
+def test_a_log_is_written_whole_as_it_grows_line_by_line(tmp_path: Path) -> None:
+    rows = [{"step": 2, "loss": 1.5}, {"step": 4}]
+    runs.write_lines(tmp_path / "whole.jsonl", rows)
+    with runs.append_lines(tmp_path / "grown.jsonl") as append:
+        for row in rows:
+            append(row)
+    assert (tmp_path / "whole.jsonl").read_bytes() == (tmp_path / "grown.jsonl").read_bytes()
+    assert runs.read_lines(tmp_path / "whole.jsonl") == rows

@@ -6,6 +6,7 @@
           ConfigError a recipe or an override is not what it should be
           Unfinished  the disk or the server gave out: what was done is kept, the same command goes on
         TrainingGaveUp the loss is not finite, or spiked too often: exit code 3
+        LostRank      another process of a distributed run is gone: exit code 1, the same command goes on
         Stopped       a signal ended a long stage after it saved: exit code 143
 
 Anything else that escapes is our fault: a traceback and exit code 1. A message says what is wrong, where
@@ -41,6 +42,12 @@ class TrainingGaveUp(LangError):
     """Training cannot go on: the step, what was seen, and what to change."""
 
     exit_code = EXIT_GAVE_UP
+
+
+class LostRank(LangError):
+    """Another rank of a distributed run is gone; what was saved stays, and the same command goes on."""
+
+    exit_code = EXIT_OUR_FAULT
 
 
 class Stopped(LangError):

@@ -1,4 +1,4 @@
-"""One style and one saver for every figure: SVG and PDF, the same bytes for the same numbers.
+"""One style and one saver for every figure: SVG and PDF (PNG for a look), the same bytes for the same numbers.
 
 Choices: colours that a colour-blind reader tells apart (Okabe-Ito and Tol), a marker beside each colour so that grey
 print works too, one colour a model in every figure. SVG text stays text (small, selectable, read aloud), set in
@@ -155,6 +155,13 @@ def save_figure(fig: Figure, path: Path) -> list[Path]:
             sink.write(_render(fig, kind, path.name, metadata))
         saved.append(target)
     return saved
+
+
+def save_png(fig: Figure, path: Path, dots: int = 150) -> Path:
+    """Write `path`, a .png of so many dots an inch, atomically: for a look, where `save_figure` is for print."""
+    with style(), runs.atomic_write(path) as sink:
+        fig.savefig(sink, format="png", dpi=dots, metadata={"Software": None})
+    return path
 
 
 def inline_svg(fig: Figure, name: str, title: str, description: str) -> str:

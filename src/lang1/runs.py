@@ -18,10 +18,11 @@ import os
 import resource
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ file_mode = 0o640
 """mode of every file written; `set_file_mode` changes it from the configuration"""
 quiet = False
 """true: no progress lines"""
+_held: set[Path] = set()
+"""folders that this process holds the lock of"""
 
 
 def set_file_mode(octal: str) -> None:
@@ -90,6 +93,8 @@ def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if mode is not None:  # from its first byte: a Dask worker of someone's cluster has any umask
+            temporary.touch(mode)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
@@ -176,6 +181,11 @@ def append_lines(path: Path) -> Iterator[Callable[[Any], None]]:
         raise disk_error(path, error) from None
 
 
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """A JSONL log, whole and atomically, line for line as `append_lines` writes it."""
+    write_text(path, "".join(json.dumps(value, sort_keys=True) + "\n" for value in values))
+
+
 def read_lines(path: Path) -> list[Any]:
     """The whole lines of a JSONL log; a torn last line is dropped."""
     if not path.exists():
@@ -200,6 +210,26 @@ def disk_error(path: Path, error: OSError) -> Unfinished:
         with contextlib.suppress(OSError):
             free = f" ({shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free)"
     return Unfinished(f"{path}: cannot be written: {reason}{free}; choose another --out or make room")
+
+
+def overwrite(path: Path, start: int, data: bytes) -> None:
+    """Put other bytes into a file that nobody reads yet, and flush it to disk."""
+    try:
+        with path.open("r+b") as sink:
+            sink.seek(start)
+            sink.write(data)
+            sink.flush()
+            os.fsync(sink.fileno())
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
+def link(path: Path, target: str) -> None:
+    """Make `path` a symbolic link to `target`, in one step when it was another."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -258,11 +288,30 @@ def lock(folder: Path) -> Iterator[None]:
         os.write(descriptor, json.dumps(owner).encode())
     except OSError as error:
         raise disk_error(folder, error) from None
+    _held.add(folder.resolve())
     try:
         yield
     finally:
+        _held.discard(folder.resolve())
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """True while a process of this machine, or of one that shares POSIX locks, writes `folder`. Takes no lock."""
+    if folder.resolve() in _held:
+        return True  # closing the file in the process that holds the lock would let go of it
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # struct flock of Linux: type, whence, start, length, process; the kernel answers with who holds it
+        asked = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        kind = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))[0]
+        return bool(kind != fcntl.F_UNLCK)
+    finally:
         os.close(descriptor)
 
 

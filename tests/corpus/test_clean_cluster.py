@@ -46,6 +46,31 @@ def test_a_cluster_left_without_workers_is_given_up(tmp_path: Path, monkeypatch:
             cluster.wait_for(client, client.submit(pow, 2, 3), "rows 0 to 9 of x")
 
 
+def test_a_scheduler_without_workers_is_said_at_once_and_given_up_with_advice_that_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Client:  # of a scheduler elsewhere
+        cluster = None
+
+        def nthreads(self) -> dict[str, int]:
+            return {}
+
+    class Future:
+        status = "pending"
+
+        def result(self, timeout: float) -> None:
+            time.sleep(timeout)
+            raise TimeoutError
+
+    monkeypatch.setattr(cluster, "LONELY_S", 0.2)
+    monkeypatch.setattr(cluster, "CHECK_S", 0.02)
+    runs.set_quiet(False)
+    with pytest.raises(InputError, match=r"while waiting for rows 0 to 9 of x; start `dask worker`s; ") as caught:
+        cluster.wait_for(Client(), Future(), "rows 0 to 9 of x")
+    assert "--memory-limit" in str(caught.value) and "worker_memory" not in str(caught.value)
+    assert capsys.readouterr().err.count("the scheduler has no worker") == 1
+
+
 @pytest.mark.slow
 def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
     with cluster.open_client(None, 1, "1GB", tmp_path) as client:

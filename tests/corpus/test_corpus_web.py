@@ -93,6 +93,16 @@ def test_a_file_cut_short_or_of_another_kind_is_refused(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl.gz"])
+def test_a_download_of_no_byte_is_refused_beside_whole_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "b.jsonl").write_bytes(jsonl(TEXTS))
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="ends in the middle of its compression"):
+        read(tmp_path)
+    (tmp_path / name).write_bytes((zstd if name.endswith("zst") else gzip.compress)(b""))
+    assert read(tmp_path)[0] == TEXTS
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl.gz"])
 def test_a_file_with_a_flipped_byte_anywhere_is_refused_or_read_right(tmp_path: Path, name: str) -> None:
     pack = zstd if name.endswith("zst") else gzip.compress
     whole = pack(jsonl(TEXTS))

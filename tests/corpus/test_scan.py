@@ -284,36 +284,86 @@ def test_presidio_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch:
         scan_files([tmp_path], presidio="en_core_web_sm")
 
 
-def test_presidio_is_asked_for_what_its_model_finds_and_never_downloads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.txt").write_text("Jane came.\nNobody came.\n")
-    asked: list[list[str]] = []
+class Pipeline:
+    """What is read of a spaCy pipeline."""
+
+    def __init__(self, assigns: str) -> None:
+        self.pipe_names = ["ner"]
+        self.assigns = assigns
+
+    def get_pipe_meta(self, name: str) -> Any:
+        return types.SimpleNamespace(assigns=[self.assigns])
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Presidio with the models `known`, which finds Jane, `tagger`, which finds nothing, and `broken`; its calls."""
+    calls: list[dict[str, Any]] = []
 
     class Engine:
-        def __init__(self, **settings: Any) -> None:
-            assert settings["supported_languages"] == ["en"]
+        def __init__(self, registry: list[Any], nlp_engine: str, supported_languages: list[str]) -> None:
+            assert registry == ["what the model finds"] and supported_languages == ["en"]
+            if nlp_engine == "broken":
+                raise OSError("no meta.json\nand more")
+            pipeline = Pipeline("doc.ents" if nlp_engine == "known" else "token.tag")
+            self.nlp_engine = types.SimpleNamespace(nlp={"en": pipeline})
 
-        def analyze(self, text: str, language: str, entities: list[str]) -> list[Any]:
-            asked.append(entities)
-            return [types.SimpleNamespace(entity_type="PERSON")] if "Jane" in text else []
+        def analyze(self, **settings: Any) -> list[Any]:
+            calls.append(settings)
+            return [types.SimpleNamespace(entity_type="PERSON")] * settings["text"].count("Jane")
 
     class Provider:
         def __init__(self, nlp_configuration: dict[str, Any]) -> None:
-            assert nlp_configuration["models"] == [{"lang_code": "en", "model_name": "known"}]
+            (self.model,) = nlp_configuration["models"]
 
-        def create_engine(self) -> None:
-            return None
+        def create_engine(self) -> str:
+            assert self.model["lang_code"] == "en"
+            return str(self.model["model_name"])
 
+    models = {"known", "tagger", "broken"}
     modules = {
-        "spacy": types.SimpleNamespace(util=types.SimpleNamespace(is_package=lambda name: name == "known")),
-        "presidio_analyzer": types.SimpleNamespace(AnalyzerEngine=Engine),
+        "spacy": types.SimpleNamespace(util=types.SimpleNamespace(is_package=models.__contains__)),
+        "presidio_analyzer": types.SimpleNamespace(
+            AnalyzerEngine=Engine, RecognizerRegistry=lambda recognizers: recognizers
+        ),
         "presidio_analyzer.nlp_engine": types.SimpleNamespace(NlpEngineProvider=Provider),
+        "presidio_analyzer.predefined_recognizers": types.SimpleNamespace(
+            SpacyRecognizer=lambda: "what the model finds"
+        ),
     }
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
+    return calls
+
+
+def test_presidio_is_asked_for_what_its_model_finds_and_never_downloads(
+    tmp_path: Path, asked: list[dict[str, Any]]
+) -> None:
+    (tmp_path / "a.txt").write_text("Jane came.\nNobody came.\nJane came.\n")
     found = scan_files([tmp_path], presidio="known", workers=1)["totals"]["presidio PERSON"]
-    assert (found["matches"], found["documents_with_a_match"]) == (1, 1)
-    assert "EMAIL_ADDRESS" not in asked[0]
+    assert (found["matches"], found["documents_with_a_match"]) == (2, 2)
+    assert [call["text"].strip() for call in asked] == ["Jane came.", "Nobody came."]  # short ones once
+    assert "EMAIL_ADDRESS" not in asked[0]["entities"]
     with pytest.raises(InputError, match="no spaCy model other is installed"):
         scan_files([tmp_path], presidio="other")
+
+
+def test_presidio_reads_a_text_longer_than_its_model_takes_in_pieces(
+    tmp_path: Path, asked: list[dict[str, Any]]
+) -> None:
+    (tmp_path / "a.txt").write_text("Then Jane came. " * 10_000 + "x" * 60_000)
+    found = scan_files([tmp_path], presidio="known", workers=1)["totals"]["presidio PERSON"]
+    assert (found["matches"], found["documents_with_a_match"]) == (10_000, 1)
+    assert max(len(call["text"]) for call in asked) <= 50_000
+
+
+@pytest.mark.parametrize(
+    "model, line",
+    [("broken", "broken cannot be opened as a spaCy model: no meta.json$"), ("tagger", "no component that finds")],
+)
+def test_a_model_that_cannot_find_names_is_one_line(
+    tmp_path: Path, asked: list[dict[str, Any]], model: str, line: str
+) -> None:
+    (tmp_path / "a.txt").write_text(PHI)
+    with pytest.raises(InputError, match=line):
+        scan_files([tmp_path], presidio=model)

@@ -27,7 +27,7 @@ from lang1.corpus.schema import DOCUMENTS
 from lang1.corpus.shards import open_shards
 from lang1.ehr.schema import ENCOUNTERS
 from lang1.errors import InputError
-from lang1.training.pretraining import open_corpus
+from lang1.training.blocks import open_corpus
 
 CFG = TokenizeConfig(vocab_size=400, end=date(2023, 6, 1), validation_fraction=0.2)
 END = datetime(2023, 6, 1)

@@ -2,8 +2,10 @@
 
 import re
 import sqlite3
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import duckdb
 import psycopg
@@ -79,6 +81,55 @@ def test_sqlite_gives_the_bytes_that_duckdb_gives(tmp_path: Path, cfg: ExtractCo
     assert by_alchemy["facts"]["database"]["partitions"]["notes"] == 10
     features = pq.read_table(tmp_path / "c" / "features_admission").to_pylist()[0]
     assert features == {"encounter_id": "1001", "los": 1.25, "days": 1, "ward": "W"}
+
+
+def test_a_percent_sign_of_the_sql_is_no_place_for_a_parameter(
+    tmp_path: Path, cfg: ExtractConfig, sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fills_in(self: Any, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        cursor.execute(statement % tuple(parameters))  # as the drivers of MySQL do
+
+    monkeypatch.setattr(sqlalchemy.engine.default.DefaultDialect, "do_execute", fills_in)
+    text = SQL["notes"].replace("'H&P' AS", "CASE WHEN d.t LIKE '%1%s' THEN 'no' ELSE '100 %' END AS")
+    (tmp_path / "sql" / "notes.sql").write_text(text)
+    extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)
+    assert set(pq.read_table(tmp_path / "out" / "notes")["note_type"].to_pylist()) == {"100 %"}
+
+
+def test_ids_that_are_decimals_are_cut_and_stay_the_same_text_in_every_table(
+    tmp_path: Path, cfg: ExtractConfig, sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sqlite3.converters, "DECIMAL", lambda text: Decimal(text.decode()))
+    with sqlite3.connect(sqlite) as con:
+        con.execute("CREATE TABLE s AS SELECT * FROM stay")
+        con.executescript("DROP TABLE stay; CREATE TABLE stay (nr DECIMAL, pat INTEGER, a TEXT, z TEXT, los DECIMAL, "
+                          "days INTEGER); INSERT INTO stay SELECT * FROM s")  # fmt: skip
+    made = extract(cfg, source=f"sqlite:///{sqlite}?detect_types=1", out=tmp_path / "out", seed=1)
+    assert made["counts"]["features_admission_kept"] == 60
+    features = pq.read_table(tmp_path / "out" / "features_admission").to_pylist()[0]
+    assert features == {"encounter_id": "1001", "los": 1.25, "days": 1, "ward": "W"}
+    assert [alchemy._as_cut(cut) for cut in (Decimal("1E+3"), 7, "n'1", "a\\b", b"1", 0.5)] == [
+        "1000", "7", "'n''1'", "", "", ""]  # fmt: skip
+
+
+def test_an_id_with_a_backslash_is_no_cut_and_the_others_are(tmp_path: Path, cfg: ExtractConfig, sqlite: Path) -> None:
+    with sqlite3.connect(sqlite) as con:
+        con.execute("UPDATE doc SET id = 'n\\' || id WHERE pat % 2 = 0")
+    made = extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)
+    assert made["counts"]["notes_kept"] == 60 and 2 < made["facts"]["database"]["partitions"]["notes"] < 10
+
+
+def test_a_bit_of_mysql_is_a_number() -> None:
+    rows = [(b"\x01", b"\x01", 3), (b"\x00", None, 4)]
+    result = MagicMock()
+    result.keys.return_value = ["yes", "raw", "n"]
+    result.cursor.description = [("yes", alchemy.MYSQL_BIT), ("raw", 252), ("n", 3)]
+    result.__iter__.return_value = iter(rows)
+    engine = MagicMock()
+    engine.dialect.name = "mysql"
+    engine.connect.return_value.exec_driver_sql.return_value = result
+    [batch] = alchemy.AlchemyReader(engine, ()).read("SELECT")[1]
+    assert batch.to_pydict() == {"yes": ["1", "0"], "raw": ["\x01", None], "n": ["3", "4"]}
 
 
 PEOPLE = [(f"M{i}", f"19{50 + i}-01-02", "F", "White", "Kings", None) for i in range(12)]
@@ -175,11 +226,13 @@ def test_sql_that_does_not_fit_is_named(
         ("nosuch://h/x", "SQLAlchemy knows no dialect nosuch"),
         ("mssql+pyodbc://u:pw-881@h/x", "its driver is not installed: pip install pyodbc"),
         ("mysql+pymysql://u:pw-881@h:port/x", "not a database URL"),
+        ("sqlite:///{h.db}?timeout=ten", "its driver does not take the URL (ValueError: could not convert"),
+        ("sqlite:///{h.db}?cached_statements=99999999999", "cannot connect: its driver does not take the URL (Over"),
     ],
 )
-def test_a_url_that_leads_nowhere(tmp_path: Path, cfg: ExtractConfig, url: str, message: str) -> None:
+def test_a_url_that_leads_nowhere(tmp_path: Path, cfg: ExtractConfig, sqlite: Path, url: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        extract(cfg, source=url, out=tmp_path / "out", seed=1)
+        extract(cfg, source=url.replace("{h.db}", str(sqlite)), out=tmp_path / "out", seed=1)
     assert message in str(caught.value) and "pw-881" not in str(caught.value)
 
 
@@ -194,6 +247,11 @@ def test_a_file_that_is_no_database_and_a_text_that_is_not_unicode(
     with pytest.raises(InputError) as caught:
         extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "b", seed=1)
     assert "notes.sql): the database stopped: OperationalError" in str(caught.value)
+    assert "CANARY" not in str(caught.value)
+    with sqlite3.connect(sqlite) as con:
+        con.execute("UPDATE doc SET t = x'43414e415259ff' WHERE pat = 5")
+    with pytest.raises(InputError, match=r"notes\.sql\): a text is not Unicode; convert it in the SQL") as caught:
+        extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "b", seed=1)
     assert "CANARY" not in str(caught.value)
 
 
@@ -220,3 +278,44 @@ def test_a_connection_that_closes_costs_a_partition(
             extract(cfg, source=url, out=tmp_path / "out", seed=1)
     assert len(list((tmp_path / "out").rglob("raw/*/*.parquet"))) == 5
     assert data_files(extract(cfg, source=url, out=tmp_path / "out", seed=1)) == whole
+
+
+def test_a_connection_that_closes_while_the_queries_are_tried(
+    tmp_path: Path, cfg: ExtractConfig, sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sql" / "encounters.sql").write_text(SQL["encounters"].replace("s.a AS", "s.gone AS"))
+    monkeypatch.setattr("sqlalchemy.dialects.sqlite.pysqlite.SQLiteDialect_pysqlite.is_disconnect", lambda *_: True)
+    with pytest.raises(InputError) as caught:
+        extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)
+    assert str(caught.value) == (
+        f"sqlite:///{sqlite}: the connection was closed (OperationalError); nothing was read, the same command begins "
+        "again"
+    )
+
+
+def test_a_server_that_goes_within_the_rows_is_lost_and_said_by_its_number() -> None:
+    result, engine = MagicMock(), MagicMock()
+    result.keys.return_value = ["text"]
+    engine.connect.return_value.exec_driver_sql.return_value = result
+    words = {1053: "the connection was closed (OSError 1053)", 1969: "the database stopped: OSError 1969"}
+    for number, message in words.items():
+        result.__iter__.side_effect = sqlalchemy.exc.OperationalError("", {}, OSError(number, "CANARY"))
+        with pytest.raises(alchemy.Fault) as caught:
+            list(alchemy.AlchemyReader(engine, ()).read("SELECT")[1])
+        assert str(caught.value) == message and caught.value.lost == (number == alchemy.MYSQL_SHUTDOWN)
+    assert result.cursor._result.unbuffered_active is False
+
+
+def test_partitions_that_give_a_row_twice_are_refused(
+    tmp_path: Path, cfg: ExtractConfig, sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an ENUM of MySQL does: it is sorted by the place of its words, and compared as text."""
+    plain = alchemy.Alchemy._cuts
+
+    def cuts(self: Any, rows_of: str, key: str, rows: int) -> tuple[list[str], int | None]:
+        wheres, count = plain(self, rows_of, key, rows)
+        return [where.replace(">=", ">= 0 OR q.patient_id >=") for where in wheres], count
+
+    monkeypatch.setattr(alchemy.Alchemy, "_cuts", cuts)
+    with pytest.raises(InputError, match=r"patients: its partitions gave \d+ rows where the query has 60: .*CONCAT"):
+        extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)

@@ -150,6 +150,8 @@ def test_no_notes_two_folders_of_notes_and_a_wrong_one(tmp_path: Path, out: Path
 def test_faults_of_the_folder(tmp_path: Path, out: Path) -> None:
     source = mimic4(tmp_path / "mimic-iv")
     without = ExtractConfig(source="mimic4", without_notes=True)
+    (tmp_path / "empty").mkdir()
+    assert "no folder hosp in it" in fault(tmp_path / "empty", out)  # not: no notes
     assert "no folder hosp in it; mimic4 reads the folder that holds hosp/" in fault(source / "hosp", out, without)
     (source / "note" / "radiology.csv.gz").unlink()
     (source / "hosp" / "services.csv.gz").unlink()

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from lang1 import runs
 from lang1.config import PretrainConfig
 from lang1.corpus.shards import open_shards
 from lang1.errors import InputError
 from lang1.training.batches import PERIOD, make_mixture, permuted
-from lang1.training.pretraining import fetch, open_corpus
+from lang1.training.blocks import fetch, open_corpus
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 1000, 1024, 1025])
@@ -57,10 +58,14 @@ def test_samples_are_counted_over_steps_not_batches(tokens: Path) -> None:
     assert torch.equal(blocks[4], blocks[8])
 
 
-def test_a_source_that_is_not_there_is_dropped_and_the_rest_rescaled(tokens: Path) -> None:
+def test_a_source_that_is_not_there_is_dropped_and_the_rest_rescaled(
+    tokens: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.set_quiet(False)
     corpus = open_corpus(PretrainConfig(mix={"clinical": 0.5, "web": 0.5}), open_shards(tokens), 32, seed=5)
     assert corpus.weights == {"clinical": 1.0}
     assert corpus.dropped == ["web"]
+    assert "the tokens folder has clinical" in capsys.readouterr().err
 
 
 def test_a_mix_without_a_single_block_is_refused(tokens: Path) -> None:

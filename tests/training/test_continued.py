@@ -18,11 +18,12 @@ from lang1.config import OptimizerConfig, PretrainConfig
 from lang1.corpus.shards import open_shards
 from lang1.errors import InputError
 from lang1.models.build import build_from_config
+from lang1.models.export import read_checkpoint
 from lang1.models.head import has_linear_head
 from lang1.models.load import load_model
 from lang1.models.origin import read_pretraining
 from lang1.training import pretrain
-from lang1.training.pretraining import next_token_loss
+from lang1.training.next_token import next_token_loss
 from lang1.training.starting import start_model
 
 ENTRIES = 400
@@ -107,12 +108,7 @@ def test_a_model_of_another_kind_is_trained_to_the_end_and_reloads_to_equal_logi
     before, after = load_model(model), load_model(out / "export")
     assert type(after) is type(before)
     ids = torch.arange(1, 25)[None]
-    trained = build_from_config(after.config, 2).eval()
-    from safetensors.torch import load_file
-
-    from lang1.models.export import load_weights
-
-    load_weights(trained, load_file(out / "step-00000006" / "model.safetensors"))
+    trained = read_checkpoint(out / "step-00000006").eval()
     with torch.no_grad():
         logits = [one(input_ids=ids, use_cache=False).logits for one in (before, after, trained)]
     assert torch.equal(logits[1], logits[2])

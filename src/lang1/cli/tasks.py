@@ -61,6 +61,35 @@ def _print_cautions(cautions: dict[str, list[str]]) -> None:
         print(f"{', '.join(task for task, lines in cautions.items() if caution in lines)}: note: {caution}")
 
 
+def comprehension(
+    out: Out,
+    sciq: Annotated[
+        list[Path] | None, typer.Option("--sciq", help="SciQ, JSON, JSONL or Parquet; may be repeated.")
+    ] = None,
+    pubmedqa: Annotated[
+        list[Path] | None,
+        typer.Option("--pubmedqa", help="PubMedQA's labelled set, JSON, JSONL or Parquet; may be repeated."),
+    ] = None,
+    pubmedqa_test: Annotated[
+        Path | None, typer.Option("--pubmedqa-test", help="JSON whose keys are the ids of PubMedQA's test split.")
+    ] = None,
+    arguments: Arguments = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+) -> None:
+    """Make SciQ and PubMedQA (5.2.4) into task rows that the monitor of pretraining scores."""
+    config = configure(arguments, "tasks", seed, quiet)
+    from lang1.tasks import build_comprehension
+
+    manifest = build_comprehension(
+        sciq=tuple(sciq or ()), pubmedqa=tuple(pubmedqa or ()), pubmedqa_test=pubmedqa_test,
+        out=out, seed=config.seed, force=force,
+    )  # fmt: skip
+    show(manifest, out, as_json)
+
+
 def statistics(
     tasks: Annotated[Path, folder("tasks", "Task rows from `lang1 tasks`.")],
     out: Out,

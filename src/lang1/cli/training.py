@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +22,16 @@ from lang1.cli.options import (
     print_section,
     show,
 )
+from lang1.errors import ConfigError
 
 
 def pretrain(
     tokens: Annotated[Path, folder("tokens", "Token shards from `lang1 tokenize`.")],
     out: Out,
     arguments: Arguments = None,
+    allow_phi: Annotated[
+        bool, typer.Option("--allow-phi", help="Let monitor.generations.prompts name a file of your own.")
+    ] = False,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -34,13 +39,55 @@ def pretrain(
     print_config: PrintConfig = False,
 ) -> None:
     """Pretrain a Llama-style decoder on a weighted mix of sources (5.3); resumes exactly after a kill."""
-    config = configure(arguments, "pretrain", seed, quiet)
+    allowed = ["pretrain.monitor.generations.allow_phi=true"] if allow_phi else []
+    config = configure([*(arguments or []), *allowed], "pretrain", seed, quiet)
     if print_config:
         print_section(config, "pretrain")
         return
     from lang1.training import pretrain as pretrain_model
 
     show(pretrain_model(config.pretrain, tokens=tokens, out=out, seed=config.seed, force=force), out, as_json)
+
+
+def watch(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `lang1 pretrain` writes.")],
+    out: Annotated[Path | None, typer.Option("--out", help="PNG to write; RUN-watch.png when absent.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Refresh until the run ends.")] = False,
+    every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.1)] = 30.0,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a pretraining run's loss, throughput, events and evaluations, in the terminal and as a PNG."""
+    runs.set_quiet(quiet)
+    from lang1.training import watch as watch_run
+
+    watch_run(run, out=out or run.resolve().with_name(f"{run.resolve().name}-watch.png"), follow=follow, every=every)
+
+
+def plan(
+    arguments: Arguments = None,
+    gpus: Annotated[int, typer.Option("--gpus", help="Number of GPUs, all nodes together.")] = 8,
+    gpu: Annotated[
+        str, typer.Option("--gpu", help="Kind of GPU: h100, h100-pcie, h200, b200, a100, a100-40.")
+    ] = "h100",
+    tokens: Annotated[Path | None, folder("tokens", "Token shards: vocabulary, and epochs by source.")] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option("--mfu", help="Share of the peak to reckon with; 0.4 when absent.", show_default=False),
+    ] = None,
+    prices: Annotated[Path | None, folder("prices", "Table of prices instead of ours (YAML).")] = None,
+    gpus_file: Annotated[Path | None, folder("gpus-file", "Table of GPUs instead of ours (YAML).")] = None,
+    loss: Annotated[str, typer.Option("--loss", help="chunked (ours), or plain: all logits at once.")] = "chunked",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON on stdout.")] = False,
+) -> None:
+    """Say what a pretraining run takes before it is started: FLOPs, memory a GPU, time, price, energy."""
+    config = configure(arguments, "pretrain", None, False)
+    if loss not in ("chunked", "plain"):
+        raise ConfigError(f"--loss {loss}: chunked or plain")
+    from lang1.training import plan as make_plan
+    from lang1.training.planning.page import page
+
+    made = make_plan(config, gpus=gpus, gpu=gpu, tokens=tokens, mfu=mfu, prices=prices, gpus_file=gpus_file, loss=loss)
+    print(json.dumps(made, sort_keys=True) if as_json else page(made))
 
 
 def export(

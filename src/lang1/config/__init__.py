@@ -16,6 +16,7 @@ from lang1.config.data import (
     TokenizeConfig,
 )
 from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
+from lang1.config.monitoring import EvaluationConfig, GenerationConfig, MonitorConfig, SinksConfig, SpikeConfig
 from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
 from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig, ShapeOverrides
@@ -28,8 +29,11 @@ __all__ = [
     "CleanConfig",
     "DuplicatesConfig",
     "EvaluateConfig",
+    "EvaluationConfig",
     "ExtractConfig",
     "FinetuneConfig",
+    "GenerationConfig",
+    "MonitorConfig",
     "OptimizerConfig",
     "OwnTask",
     "Preset",
@@ -39,6 +43,8 @@ __all__ = [
     "RunConfig",
     "ShapeOverrides",
     "SimulateConfig",
+    "SinksConfig",
+    "SpikeConfig",
     "TaskId",
     "TasksConfig",
     "TokenizeConfig",

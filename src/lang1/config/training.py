@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
+from lang1.config.monitoring import MonitorConfig
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,14 @@ class PretrainConfig:
     """steps between validation losses"""
     val_batches: int = 16
     """micro-batches a source in a validation"""
+    patience: int = 0
+    """stop early after so many validations without a lower loss; 0: never (5.3 names none)"""
     checkpoint_every: int = 1000
     """steps between resumable checkpoints"""
     keep_checkpoints: int = 3
     """newest checkpoints kept"""
+    keep_every: int = 0
+    """checkpoints of every so many steps are kept for good: the trajectory; 0: none"""
     sharding: Literal["gradients", "full"] = "gradients"
     """what several processes share out: gradients and optimizer state, or `full`, the parameters too (5.3); one process
     has nothing to share"""
@@ -123,6 +128,7 @@ class PretrainConfig:
     """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0
     """CPU threads of torch; 0: one a core"""
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     __pydantic_config__ = STRICT
 

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from lang1 import runs
 from lang1.errors import InputError
 
 CONNECT_S = 20.0
@@ -84,8 +85,13 @@ def wait_for(client: Any, future: Any, what: str) -> Any:
 
     from distributed import KilledWorker
 
-    advice = "out of memory? raise clean.worker_memory, or lower clean.workers or clean.max_note_mb"
-    seen = time.monotonic()
+    local = client.cluster is not None
+    advice = (
+        "out of memory? raise clean.worker_memory, or lower clean.workers or clean.max_note_mb"
+        if local
+        else "out of memory? start them with a larger --memory-limit, or lower clean.max_note_mb; then run again"
+    )
+    seen, told = time.monotonic(), False
     try:
         while True:
             try:
@@ -94,9 +100,15 @@ def wait_for(client: Any, future: Any, what: str) -> Any:
                 if future.status == "error":  # the task's own
                     raise
             if client.nthreads():
-                seen = time.monotonic()
+                seen, told = time.monotonic(), False
             elif time.monotonic() - seen > LONELY_S:
-                raise InputError(f"clean: no Dask worker for {LONELY_S:.0f} s, while waiting for {what}; {advice}")
+                start = "" if local else "start `dask worker`s; "
+                raise InputError(
+                    f"clean: no Dask worker for {LONELY_S:.0f} s, while waiting for {what}; {start}{advice}"
+                )
+            elif not (local or told):
+                runs.say(f"clean: the scheduler has no worker; waiting {LONELY_S:.0f} s for one")
+                told = True
     except KilledWorker:
         raise InputError(f"clean: the workers that took {what} died; {advice}") from None
     except (CancelledError, OSError) as error:

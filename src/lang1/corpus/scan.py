@@ -9,6 +9,7 @@ processes and added up in the order of the paths, so the counts do not depend on
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -129,14 +130,24 @@ def count_unit(unit: Unit, analyze: Any = None) -> dict[str, Counts]:
 
 ENTITIES = ("PERSON", "LOCATION", "NRP", "DATE_TIME")
 """what a spaCy model finds; presidio's own recognizers are not asked: one of them fetches a list from the network"""
+LONGEST = 50_000
+"""characters that the model reads at once: it takes 10 kB a character and refuses a million of them"""
+REPEATED = 64
+"""characters of a text whose counts are kept: a category, a service, an id, which stand in many rows"""
 
 
 def open_presidio(model: str) -> Any:
     """A function from text to counts by entity. Raises InputError when presidio or the model is not installed."""
     try:
         import spacy  # type: ignore[import-not-found, unused-ignore]
-        from presidio_analyzer import AnalyzerEngine  # type: ignore[import-not-found, unused-ignore]
+        from presidio_analyzer import (  # type: ignore[import-not-found, unused-ignore]
+            AnalyzerEngine,
+            RecognizerRegistry,
+        )
         from presidio_analyzer.nlp_engine import NlpEngineProvider  # type: ignore[import-not-found, unused-ignore]
+        from presidio_analyzer.predefined_recognizers import (  # type: ignore[import-not-found, unused-ignore]
+            SpacyRecognizer,
+        )
     except ImportError:
         raise InputError(
             "--presidio: presidio-analyzer and spacy are not installed; install them with a spaCy model, or leave "
@@ -145,15 +156,37 @@ def open_presidio(model: str) -> Any:
     if not (spacy.util.is_package(model) or Path(model).is_dir()):  # presidio would download it
         raise InputError(f"--presidio: no spaCy model {model} is installed; nothing is downloaded here")
     settings = {"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": model}]}
-    engine = AnalyzerEngine(
-        nlp_engine=NlpEngineProvider(nlp_configuration=settings).create_engine(), supported_languages=["en"]
-    )
+    try:
+        engine = AnalyzerEngine(
+            registry=RecognizerRegistry(recognizers=[SpacyRecognizer()]),
+            nlp_engine=NlpEngineProvider(nlp_configuration=settings).create_engine(),
+            supported_languages=["en"],
+        )
+    except Exception as error:  # spaCy's loaders raise what they like
+        why = str(error).partition("\n")[0]
+        raise InputError(f"--presidio: {model} cannot be opened as a spaCy model: {why}") from None
+    pipeline = engine.nlp_engine.nlp["en"]
+    if not any("doc.ents" in pipeline.get_pipe_meta(name).assigns for name in pipeline.pipe_names):
+        raise InputError(f"--presidio: the spaCy model {model} has no component that finds entities")
 
     def analyze(text: str) -> dict[str, int]:
-        found = engine.analyze(text=text, language="en", entities=list(ENTITIES))
-        return dict(Counter(f"presidio {result.entity_type}" for result in found))
+        found: Counter[str] = Counter()
+        for piece in _cut(text):
+            results = engine.analyze(text=piece, language="en", entities=list(ENTITIES))
+            found.update(f"presidio {result.entity_type}" for result in results)
+        return dict(found)
 
-    return analyze
+    again = functools.lru_cache(4096)(analyze)
+    return lambda text: again(text) if len(text) <= REPEATED else analyze(text)
+
+
+def _cut(text: str) -> Iterator[str]:
+    """A text in pieces of at most LONGEST characters, cut behind a space where there is one."""
+    while len(text) > LONGEST:
+        end = text.rfind(" ", 0, LONGEST) + 1 or LONGEST
+        yield text[:end]
+        text = text[end:]
+    yield text
 
 
 # --- as a table ------------------------------------------------------------------------------------------------------

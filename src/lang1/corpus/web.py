@@ -208,6 +208,8 @@ def iter_pages(lines: Iterable[str]) -> Iterator[str]:
 
 def _iter_lines(path: Path) -> Iterator[bytes]:
     try:
+        if path.name.endswith((".zst", ".gz")) and path.stat().st_size == 0:  # nothing packed has a header
+            raise EOFError
         if path.name.endswith(".zst"):
             yield from _split_lines(_iter_zstd(path))
         else:

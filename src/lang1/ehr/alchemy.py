@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 BATCH_ROWS = 20_000
 BATCH_BYTES = 16 * 2**20
 FETCH_ROWS = 1_000
+MYSQL_BIT = 16
+"""the type of a BIT column, true and false among others, in what MySQL's drivers say of a result"""
+MYSQL_SHUTDOWN = 1053
+"""the server is going down: SQLAlchemy does not count it among lost connections"""
 START = {
     "sqlite": ("PRAGMA query_only = ON", "BEGIN"),
     "mysql": ("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",),
@@ -38,6 +42,8 @@ START = {
     "oracle": ("SET TRANSACTION READ ONLY",),
 }
 """what makes a connection read one state and write nothing; other databases: their own default isolation"""
+NOT_TAKEN = (OSError, TypeError, ValueError, AttributeError, LookupError, OverflowError)
+"""what drivers raise over an option of the URL that is none of theirs, or its value"""
 TOLD = ("locked", "malformed", "not a database", "encrypted", "no such table", "unable to open")
 """words of SQLite that say what is wrong and quote no row"""
 
@@ -86,13 +92,21 @@ class Alchemy:
             _sqlite_file(url, self._url)
         try:
             # no pool: a connection is opened for a purpose, and again when it was lost
-            self._engine = sqlalchemy.create_engine(self._url, poolclass=sqlalchemy.NullPool, hide_parameters=True)
+            self._engine = sqlalchemy.create_engine(
+                self._url,
+                poolclass=sqlalchemy.NullPool,
+                hide_parameters=True,
+                # a % in the SQL is the user's own: drivers of MySQL and others would fill in parameters there
+                execution_options={"no_parameters": True},
+            )
         except sqlalchemy.exc.NoSuchModuleError:
             raise InputError(
                 f"{url}: SQLAlchemy knows no dialect {self._url.drivername}; install the package that brings it"
             ) from None
         except ImportError as error:
             raise InputError(f"{url}: its driver is not installed: pip install {error.name}") from None
+        except NOT_TAKEN as error:
+            raise InputError(f"{url}: {self._not_taken(error)}") from None
         self._open: AlchemyReader | None = None
 
     def connect(self) -> None:
@@ -111,6 +125,8 @@ class Alchemy:
                 tables[table] = self._table(query, rows)
             except InputError as error:
                 problems.append(str(error))
+            except Fault as fault:
+                raise InputError(f"{self.name}: {fault}; nothing was read, the same command begins again") from None
         if problems:
             raise InputError("; ".join(problems))
         about = {
@@ -137,7 +153,9 @@ class Alchemy:
         quote = self._engine.dialect.identifier_preparer.quote
         columns = ", ".join(f"q.{quote(name)} AS {quote(ours)}" for ours, name in found.items())
         key = quote(found[IDS[query.table] or "patient_id"])
-        return TablePlan(f"SELECT {columns} FROM {rows_of}", self._cuts(rows_of, f"q.{key}", rows))
+        wheres, count = self._cuts(rows_of, f"q.{key}", rows)
+        # other databases may change while they are read
+        return TablePlan(f"SELECT {columns} FROM {rows_of}", wheres, rows=count if self._backend in START else None)
 
     def _columns(self, query: Query, text: str, rows_of: str) -> tuple[list[str], bool]:
         """The columns, and whether the query may stand in another one (SQL Server: not one that begins with WITH)."""
@@ -150,29 +168,30 @@ class Alchemy:
         except _Refused as refused:
             raise InputError(f"{query.name}: {refused}") from None
 
-    def _cuts(self, rows_of: str, key: str, rows: int) -> list[str]:
+    def _cuts(self, rows_of: str, key: str, rows: int) -> tuple[list[str], int | None]:
+        """Ranges of the id, and the rows that they share out; one range where there is nothing to cut."""
         if rows >= ONE_PARTITION:
-            return [""]
+            return [""], None
         try:
             [count] = self._rows(f"SELECT COUNT(*) FROM {rows_of}")[1][0]
             n = math.ceil(count / rows)
             if n < 2:
-                return [""]
+                return [""], None
             tiles = self._rows(
                 f"SELECT MIN(r.k) FROM (SELECT {key} AS k, NTILE({n}) OVER (ORDER BY {key}) AS t FROM {rows_of} "
                 f"WHERE {key} IS NOT NULL) r GROUP BY r.t ORDER BY r.t"
             )[1]
         except _Refused:
-            return [""]  # a database without NTILE: one partition
-        values = list(dict.fromkeys(row[0] for row in tiles))[1:]
-        if not values or not all(isinstance(v, int) or (isinstance(v, str) and "\\" not in v) for v in values):
-            return [""]
-        cuts = [str(value) if isinstance(value, int) else literal(value) for value in values]
+            return [""], None  # a database without NTILE: one partition
+        cuts = [_as_cut(value) for value in list(dict.fromkeys(row[0] for row in tiles))[1:]]
+        cuts = [cut for cut in cuts if cut]
+        if not cuts:
+            return [""], None
         middle = [f"{key} >= {a} AND {key} < {b}" for a, b in itertools.pairwise(cuts)]
-        return [f"{key} < {cuts[0]}", *middle, f"{key} >= {cuts[-1]}", f"{key} IS NULL"]
+        return [f"{key} < {cuts[0]}", *middle, f"{key} >= {cuts[-1]}", f"{key} IS NULL"], count
 
     def _rows(self, sql: str, only_columns: bool = False) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Columns and rows of a small result. Raises _Refused with the database's words."""
+        """Columns and rows of a small result. Raises _Refused with the database's words, Fault when it is gone."""
         import sqlalchemy
 
         assert self._open is not None
@@ -182,6 +201,8 @@ class Alchemy:
             rows = [] if only_columns else [tuple(row) for row in result.fetchall()]
             result.close()
         except sqlalchemy.exc.SQLAlchemyError as error:
+            if getattr(error, "connection_invalidated", False):
+                raise _fault(error) from None
             raise _Refused(" ".join(str(getattr(error, "orig", None) or error.__class__.__name__).split())) from None
         return names, rows
 
@@ -199,10 +220,16 @@ class Alchemy:
         try:
             return AlchemyReader(self._engine, START.get(self._backend, ()))
         except sqlalchemy.exc.DBAPIError as error:
-            words = masked(" ".join(str(error.orig).split("\n")[0].split()))
-            if self._url.password:
-                words = words.replace(str(self._url.password), "***")
-            raise Fault(words, lost=True) from None
+            raise Fault(self._shown(error.orig), lost=True) from None
+        except (sqlalchemy.exc.SQLAlchemyError, *NOT_TAKEN) as error:
+            raise Fault(self._not_taken(error)) from None
+
+    def _not_taken(self, error: Exception) -> str:
+        return f"its driver does not take the URL ({error.__class__.__name__}: {self._shown(error)})"
+
+    def _shown(self, error: object) -> str:
+        words = masked(" ".join(str(error).split("\n")[0].split()))
+        return words.replace(str(self._url.password), "***") if self._url.password else words
 
     def close(self) -> None:
         """Close what is still open."""
@@ -222,6 +249,13 @@ def _canonical(name: str, table: str) -> str:
     return name.lower() if name.lower() in ours else name
 
 
+def _as_cut(value: Any) -> str:
+    """An id as SQL that every database reads alike; else "": a range less."""
+    if isinstance(value, str):
+        return "" if "\\" in value else literal(value)
+    return str(_as_text(value, "")) if isinstance(value, int | Decimal) else ""
+
+
 class AlchemyReader:
     """One connection; rows as text."""
 
@@ -230,6 +264,7 @@ class AlchemyReader:
         self.snapshot = {"taken": datetime.now(UTC).isoformat(timespec="milliseconds"), "state": ""}
         self.kinds: dict[str, list[str]] = {}
         self.connection = engine.connect()
+        self._mysql = engine.dialect.name in {"mysql", "mariadb"}
         try:
             for statement in start:
                 self.connection.exec_driver_sql(statement)
@@ -247,9 +282,10 @@ class AlchemyReader:
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise _fault(error) from None
         names = [str(name) for name in result.keys()]  # noqa: SIM118 - a result is no dictionary
-        return pa.schema([pa.field(name, pa.string()) for name in names]), self._batches(result, names)
+        bits = {i for i, column in enumerate(result.cursor.description) if self._mysql and column[1] == MYSQL_BIT}
+        return pa.schema([pa.field(name, pa.string()) for name in names]), self._batches(result, names, bits)
 
-    def _batches(self, result: Any, names: list[str]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, result: Any, names: list[str], bits: set[int]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
         import sqlalchemy
 
@@ -262,7 +298,8 @@ class AlchemyReader:
             return pa.RecordBatch.from_arrays(columns, names=names)
 
         try:
-            for values in result:
+            for given in result:
+                values = [_as_number(value) if i in bits else value for i, value in enumerate(given)] if bits else given
                 row = [_as_text(value, name) for value, name in zip(values, names, strict=True)]
                 for kind, value in zip(kinds, values, strict=True):
                     if value is not None:
@@ -274,7 +311,10 @@ class AlchemyReader:
                     rows, size = [], 0
             yield batch()
         except sqlalchemy.exc.SQLAlchemyError as error:
-            raise _fault(error) from None
+            fault = _fault(error)
+            if fault.lost:
+                _end(result)
+            raise fault from None
         except UnicodeError:
             raise Fault("a text is not Unicode; convert it in the SQL") from None
         finally:
@@ -289,6 +329,18 @@ class AlchemyReader:
             self.connection.close()
         except sqlalchemy.exc.SQLAlchemyError:  # it was lost: there is nothing to close
             self.connection.invalidate()
+
+
+def _end(result: Any) -> None:
+    """PyMySQL would read a lost connection's rows to their end when they are closed, and print a traceback."""
+    rows: Any = getattr(result.cursor, "_result", None)
+    if hasattr(rows, "unbuffered_active"):
+        rows.unbuffered_active = False
+
+
+def _as_number(value: Any) -> Any:
+    """A BIT: most drivers give its bytes."""
+    return int.from_bytes(value) if isinstance(value, bytes) else value
 
 
 def _as_text(value: Any, column: str) -> str | None:
@@ -308,14 +360,19 @@ def _as_text(value: Any, column: str) -> str | None:
         try:
             return bytes(value).decode("utf-8")
         except UnicodeDecodeError:
+            if column == "text":
+                raise  # letters in another encoding
             return bytes(value).hex()
     return str(value)
 
 
 def _fault(error: Any) -> Fault:
-    """A database's error by its class: drivers quote values in their words."""
-    words, name = str(getattr(error, "orig", "")), getattr(error, "orig", error).__class__.__name__
+    """A database's error by its class and number: drivers quote values in their words."""
+    orig = getattr(error, "orig", None) or error
+    words, name = str(orig), orig.__class__.__name__
+    number = orig.args[0] if orig.args and isinstance(orig.args[0], int) else None
+    name += "" if number is None else f" {number}"
     told = next((word for word in TOLD if word in words), None)
-    if getattr(error, "connection_invalidated", False) or told == "locked":
+    if getattr(error, "connection_invalidated", False) or told == "locked" or number == MYSQL_SHUTDOWN:
         return Fault("the database is locked" if told else f"the connection was closed ({name})", lost=True)
     return Fault(f"the database stopped: {name}" + (f" ({told})" if told else ""))

@@ -33,10 +33,7 @@ def open_mimic3(source: Source, path: Path, _scratch: Path) -> dict[str, set[str
 def open_mimic4(source: Source, path: Path, _scratch: Path) -> dict[str, set[str]]:
     """A view a CSV file of hosp/, icu/ and the notes' folder; returns their columns. Raises InputError."""
     source.facts["dates_shifted"] = True
-    modules = [_folder(path, "mimic4") / module for module in ("hosp", "icu")]
-    if not modules[0].is_dir():
-        raise InputError(f"{path}: no folder hosp in it; mimic4 reads the folder that holds hosp/ and icu/")
-    folders = [folder for folder in modules if folder.is_dir()]
+    folders = [folder for folder in (_hosp(path), path / "icu") if folder.is_dir()]
     if source.notes is not None:
         source.facts["notes_from"] = str(source.notes)
         runs.say(f"extract: notes from {source.notes}")
@@ -46,7 +43,10 @@ def open_mimic4(source: Source, path: Path, _scratch: Path) -> dict[str, set[str
 
 def notes_of(cfg: ExtractConfig, place: Path) -> Path | None:
     """The folder of the notes, where the source has one to look for."""
-    return find_notes(place, cfg.notes_path) if cfg.source == "mimic4" and not cfg.without_notes else None
+    if cfg.source != "mimic4" or cfg.without_notes:
+        return None
+    _hosp(place)  # a folder that is no MIMIC-IV at all is not asked for its notes
+    return find_notes(place, cfg.notes_path)
 
 
 def notes_apart(cfg: ExtractConfig, place: Path | str) -> Path | None:
@@ -103,6 +103,12 @@ def _folder(path: Path, kind: str) -> Path:
     if not path.is_dir():
         raise InputError(f"{path}: not a folder; {kind} reads the folder of CSV or CSV.gz files that PhysioNet ships")
     return path
+
+
+def _hosp(path: Path) -> Path:
+    if not (_folder(path, "mimic4") / "hosp").is_dir():
+        raise InputError(f"{path}: no folder hosp in it; mimic4 reads the folder that holds hosp/ and icu/")
+    return path / "hosp"
 
 
 def _tables(folder: Path) -> dict[str, list[Path]]:

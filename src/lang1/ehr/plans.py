@@ -33,6 +33,8 @@ class TablePlan:
     wheres: list[str]
     ordered: bool = False
     """partitions come in the order of the ids' text, a null id last: each can be sorted alone"""
+    rows: int | None = None
+    """rows of the query in the state that the partitions are read in, where they were counted"""
 
     def sql(self, n: int) -> str:
         """The statement of partition `n`."""

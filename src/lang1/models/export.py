@@ -10,6 +10,7 @@ import contextlib
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from lang1.models.load import hide_progress_bars, load_config
 from lang1.models.origin import CARD
 
 WEIGHTS = "model.safetensors"
+MODEL = "model."
+"""of a checkpoint's tensors: what the names of weights begin with; others are the optimizer's"""
 HASHES = "hashes.json"
 """of a checkpoint folder, written last: its files and their SHA-256"""
 FACTS = "facts.json"
@@ -48,17 +51,43 @@ def export_checkpoint(*, checkpoint: Path, out: Path) -> Path:
 
     Raises InputError when the checkpoint is not whole or `out` holds other files.
     """
-    import torch
-    from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
-
     check_hashes(checkpoint)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; choose another --out")
+    facts = runs.read_json(checkpoint / FACTS)
+    return export_model(read_checkpoint(checkpoint), checkpoint.parent / "tokenizer", out, facts)
+
+
+def read_checkpoint(checkpoint: Path) -> Any:
+    """The model of a resumable checkpoint in this process, whatever number of ranks wrote it; not checked for damage.
+
+    Raises InputError when its weights are not those of its configuration.
+    """
+    import torch
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+    from transformers import AutoModelForCausalLM
+
     with torch.device("cpu"):
         model = AutoModelForCausalLM.from_config(load_config(checkpoint), dtype=torch.float32)
-    load_weights(model, load_file(checkpoint / WEIGHTS))
-    return export_model(model, checkpoint.parent / "tokenizer", out, runs.read_json(checkpoint / FACTS))
+    # torch says so of every process that is alone, which is no fault here
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+    there = {
+        name.removeprefix(MODEL): size for name, size in saved_shapes(checkpoint).items() if name.startswith(MODEL)
+    }
+    _refuse_other_weights({name: p.shape for name, p in model.named_parameters()}, there)
+    state = {MODEL + name: parameter.detach() for name, parameter in model.named_parameters()}
+    load(state, storage_reader=HuggingFaceStorageReader(str(checkpoint)), no_dist=True)
+    return model
+
+
+def saved_shapes(checkpoint: Path) -> dict[str, Any]:
+    """Whole shapes of the tensors in the shards of a checkpoint, by name."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    there = HuggingFaceStorageReader(str(checkpoint)).read_metadata().state_dict_metadata
+    return {name: found.size for name, found in there.items() if isinstance(found, TensorStorageMetadata)}
 
 
 def load_weights(model: Any, weights: dict[str, Any]) -> None:
@@ -66,17 +95,19 @@ def load_weights(model: Any, weights: dict[str, Any]) -> None:
     import torch
 
     parameters = dict(model.named_parameters())
-    wrong = sorted(parameters.keys() ^ weights.keys()) or [
-        name for name, tensor in weights.items() if tensor.shape != parameters[name].shape
-    ]
+    _refuse_other_weights({n: p.shape for n, p in parameters.items()}, {n: w.shape for n, w in weights.items()})
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            parameters[name].copy_(tensor)
+
+
+def _refuse_other_weights(wanted: dict[str, Any], given: dict[str, Any]) -> None:
+    wrong = sorted(wanted.keys() ^ given.keys()) or [name for name, shape in given.items() if shape != wanted[name]]
     if wrong:
         raise InputError(
             f"weights do not fit the model's configuration: {', '.join(wrong[:3])}; "
             "the checkpoint belongs to another model"
         )
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            parameters[name].copy_(tensor)
 
 
 def check_hashes(folder: Path) -> None:

@@ -69,7 +69,7 @@ def evaluate(
 
 def _prepare_torch(cfg: EvaluateConfig, stage: runs.Stage) -> Any:
     """Set threads; the number format of the models' matrix products, recorded: it shows in the last digits."""
-    from lang1.training.loop import prepare_torch
+    from lang1.training.numerics import prepare_torch
 
     dtype = prepare_torch(cfg.threads, cfg.precision)
     stage.record(precision=str(dtype).removeprefix("torch."))

@@ -285,7 +285,7 @@ def _evaluating(model: Any) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # FSDP2 would keep inference tensors, and the next training step fail
             yield
     finally:
         model.train(was_training)

@@ -17,6 +17,21 @@ def build_tasks(
     return build(cfg, records=records, corpus=corpus, out=out, seed=seed, force=force)
 
 
+def build_comprehension(
+    *,
+    sciq: tuple[Path, ...] = (),
+    pubmedqa: tuple[Path, ...] = (),
+    pubmedqa_test: Path | None = None,
+    out: Path,
+    seed: int,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write SciQ and PubMedQA as rows of the same kind to `out` (docs/comprehension.md). Returns the manifest."""
+    from lang1.tasks.comprehension import build_comprehension as build
+
+    return build(sciq=sciq, pubmedqa=pubmedqa, pubmedqa_test=pubmedqa_test, out=out, seed=seed, force=force)
+
+
 def write_statistics(*, tasks: Path, out: Path, tokens: Path | None = None, force: bool = False) -> dict[str, Any]:
     """Write Tables B1-B7 and Figures A1 and F6 of the task rows to `out` (docs/statistics.md). Returns the manifest."""
     from lang1.tasks.tables import write_statistics as write

@@ -51,6 +51,19 @@ ROWS = pa.schema(
     ]
 )
 
+COMPREHENSION = pa.schema(
+    [
+        _column("task", pa.string(), "sciq or pubmedqa.", nullable=False),
+        _column("row_id", pa.string(), "<task>-<id>: one row a question.", nullable=False),
+        _column("text", pa.large_string(), "The passage that the question is about; may be empty.", nullable=False),
+        _column("question", pa.large_string(), "Asked of this row alone.", nullable=False),
+        _column("options", pa.list_(pa.string()), "Its answers, in the order of the letters.", nullable=False),
+        _column("label", pa.int32(), "Index of the true option.", nullable=False),
+        _column("split", pa.string(), "train (shots), val or test.", nullable=False),
+        _column("note_hash", pa.string(), "corpus.hashes.hash_id of text and question.", nullable=False),
+    ]
+)
+
 ATTRITION = pa.schema(
     [
         _column("task", pa.string(), "Task id.", nullable=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lang1.config import FinetuneConfig, PretrainConfig
+from lang1.config import FinetuneConfig, PretrainConfig, RunConfig
 
 
 def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
@@ -22,3 +22,17 @@ def finetune(
     from lang1.training.finetuning import finetune as run
 
     return run(cfg, tasks=tasks, model=model, out=out, seed=seed, force=force)
+
+
+def watch(run: Path, *, out: Path, follow: bool = False, every: float = 30.0) -> None:
+    """Show a pretraining folder's curves in the terminal and draw them to `out` (`training/watching.py`)."""
+    from lang1.training.watching import watch as show
+
+    show(run, out=out, follow=follow, every=every)
+
+
+def plan(config: RunConfig, *, gpus: int, gpu: str, **options: Any) -> dict[str, Any]:
+    """What pretraining by this recipe takes on so many GPUs of that kind (`training/planner.py`)."""
+    from lang1.training.planner import plan as make
+
+    return make(config, gpus=gpus, gpu=gpu, **options)

@@ -32,8 +32,11 @@ from lang1.models.origin import NO_PRETRAINING, read_pretraining
 from lang1.tasks import prompts
 from lang1.tasks.prompts import require_known
 from lang1.training.asked import Group, Rows, balance_factors, make_groups, read_questions, read_rows
-from lang1.training.checkpoint import save_weights
-from lang1.training.loop import Fetched, LoopConfig, Objective, Progress, prepare_torch, train
+from lang1.training.checkpoint import Checkpoints, Retention, save_weights
+from lang1.training.distributed import World
+from lang1.training.feeding import Fetched
+from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
+from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
 from lang1.training.packs import PackBatch, answer_loss, make_batches, option_logits
 
@@ -76,16 +79,12 @@ def finetune(
             validate=lambda m, progress: validate(cfg, m, data.val, progress, best, dtype),
             facts=facts,
         )
-        loop = LoopConfig(steps, cfg.optimizer, cfg.val_every, cfg.val_every, 1, dtype)
-        progress = train(
-            loop,
-            net,
-            make_optimizer(net, cfg.optimizer),
-            objective,
-            out=stage.out,
-            checkpoints=stage.scratch() / "checkpoints",
-            scratch=stage.scratch(),
-        )
+        loop = LoopConfig(steps, cfg.optimizer, cfg.val_every, cfg.val_every, dtype)
+        world = World(0, 1, net.device)
+        checkpoints = Checkpoints(stage.scratch() / "checkpoints", stage.scratch(), world, Retention(1))
+        optimizer = make_optimizer(net, cfg.optimizer)
+        progress = resume(net, optimizer, stage.out, checkpoints, world)
+        progress = train(loop, net, optimizer, objective, progress, out=stage.out, checkpoints=checkpoints, world=world)
         _finish(stage, cfg, net, model, data, progress, facts, skipped, best, dtype)
 
     return runs.run_stage(out, "finetune", configuration.dump(cfg), seed, inputs, work, force)

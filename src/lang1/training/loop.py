@@ -1,10 +1,11 @@
-"""The loop of pretraining and finetuning: fetch, accumulate, clip, step, log, validate, save.
+"""The loop of pretraining and finetuning: fetch, accumulate, judge, step, log, validate, save.
 
 What differs is passed in as an Objective. The loss of a step is a sum divided by the step's own count (real tokens,
-or rows), never a mean of means, so micro-batches change nothing but memory. Everything that must be equal after a
+or rows), never a mean of means, so micro-batches and ranks change nothing but memory and time. Every decision is taken
+from numbers that are summed over the ranks, so all of them take the same one. Everything that must be equal after a
 kill goes to curve.jsonl; clocks go to speed.jsonl. A run that is resumed cuts both files back to its checkpoint.
 
-Bytes repeat on one machine with the same number of threads; another CPU or thread count sums in another order.
+Bytes repeat on one machine with the same number of threads and ranks; another CPU or count sums in another order.
 """
 
 from __future__ import annotations
@@ -12,11 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -25,27 +22,23 @@ import torch
 
 from lang1 import runs
 from lang1.config import OptimizerConfig
-from lang1.errors import Stopped, TrainingGaveUp
-from lang1.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from lang1.config.monitoring import SpikeConfig
+from lang1.errors import Stopped, TrainingGaveUp, Unfinished
+from lang1.training.checkpoint import Checkpoints
+from lang1.training.clock import Clock
+from lang1.training.distributed import World, contact, share_out_again, synchronise, whole
+from lang1.training.feeding import Feed, Fetched
 from lang1.training.optimizer import learning_rate, set_rate
+from lang1.training.signals import stop_signals
+from lang1.training.spikes import accept, judge
 
 Batch = TypeVar("Batch")
 CURVE = "curve.jsonl"
 SPEED = "speed.jsonl"
-SAY_EVERY_S = 10.0
-
-
-@dataclass(frozen=True)
-class Fetched(Generic[Batch]):
-    """The data of one optimizer step."""
-
-    micro_batches: list[Batch]
-    divisor: float
-    """what the summed loss is divided by: real targets, or rows"""
-    tokens: int
-    """real tokens that go through the model"""
-    counts: dict[str, int]
-    """tokens by source, or rows by task"""
+LOGS = (CURVE, SPEED)
+"""cut back to the checkpoint that a run goes on from"""
+MOST_SKIPPED = 100
+"""batches left out of a run before it gives up"""
 
 
 @dataclass
@@ -53,12 +46,18 @@ class Progress:
     """All that a run knows of itself; saved with every checkpoint."""
 
     step: int = 0
+    data_step: int = 0
+    """the next batch: ahead of `step` by what was skipped or rolled back over"""
     tokens: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     best_step: int | None = None
     best_value: float | None = None
     finished: bool = False
     """an early stop ended the run"""
+    losses: list[float] = field(default_factory=list)
+    """accepted losses, for the next step to be judged by (spikes.py)"""
+    skipped: int = 0
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,23 @@ class Objective(Generic[Batch]):
     """What differs between pretraining and finetuning."""
 
     fetch: Callable[[int], Fetched[Batch]]
-    """the data of a step: a pure function of it"""
+    """this rank's data of a step: a pure function of it"""
     loss: Callable[[Any, Batch], torch.Tensor]
     """summed loss of a micro-batch"""
     validate: Callable[[Any, Progress], dict[str, Any]]
-    """validation facts for the curve; may set `best_step`, `best_value` and `finished`"""
+    """validation facts for the curve, the same on all ranks; may set `best_step`, `best_value` and `finished`"""
     facts: dict[str, Any]
     """what the model card of a checkpoint says"""
+    stepped: Callable[[dict[str, Any]], None] = lambda line: None
+    """told the numbers of every step: curve and speed"""
+    event: Callable[..., None] = lambda kind, **facts: None
+    """told what went wrong: kind, and facts without any text"""
+    observe: Callable[[Any, int], None] = lambda model, step: None
+    """looks at the model after a step, on all ranks: generations, evaluations"""
+    rewound: Callable[[int], None] = lambda step: None
+    """told the step that a rollback went back to"""
+    worth: Callable[[float], str] = lambda tokens_per_second: ""
+    """words on a rate, for the progress line"""
 
 
 @dataclass(frozen=True)
@@ -83,38 +92,59 @@ class LoopConfig:
     optimizer: OptimizerConfig
     val_every: int
     checkpoint_every: int
-    keep_checkpoints: int
     dtype: torch.dtype
+    spikes: SpikeConfig = field(default_factory=SpikeConfig)
+    sharded_weights: bool = False
+    """gradients of every micro-batch are reduced at once: whole ones would fill the memory that sharding saves"""
+
+
+def resume(model: Any, optimizer: Any, out: Path, checkpoints: Checkpoints, world: World) -> Progress:
+    """Where the newest checkpoint left the run, loaded into `model` and `optimizer`; the start when there is none."""
+    saved = checkpoints.resume(model, optimizer)
+    progress = Progress() if saved is None else Progress(**saved)
+    if saved is not None:
+        runs.say(f"resuming at step {progress.step}")
+    if world.is_main:
+        _cut_logs(out, progress.step)
+    return progress
 
 
 def train(
     config: LoopConfig,
     model: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Any,
     objective: Objective[Batch],
+    progress: Progress,
     *,
     out: Path,
-    checkpoints: Path,
-    scratch: Path,
+    checkpoints: Checkpoints,
+    world: World,
 ) -> Progress:
-    """Train from the newest checkpoint in `checkpoints`, or from the start, to the end or an early stop.
+    """Train from `progress`, which `resume` gave, to the end or an early stop.
 
-    Raises TrainingGaveUp at a loss or gradient that is not finite, Stopped after SIGTERM or SIGINT (saved first).
+    Raises TrainingGaveUp at a loss or gradient that is not finite or after too many spikes, Stopped after SIGTERM,
+    SIGINT or SIGUSR1 (saved first), LostRank when another rank is gone, Unfinished when the last save fails.
     """
-    progress = _resume(model, optimizer, out, checkpoints)
-    clock = _Clock(config.steps)
-    with (
-        _stop_signals() as asked_to_stop,
-        runs.append_lines(out / CURVE) as log,
-        runs.append_lines(out / SPEED) as log_speed,
-    ):
+    clock, feed = Clock(config.steps, objective.worth), Feed(objective.fetch)
+    with contextlib.ExitStack() as stack:
+        stack.callback(checkpoints.close)
+        stack.callback(feed.close)
+        stack.enter_context(contact())
+        asked_to_stop = stack.enter_context(stop_signals())
+        logs = _Logs(out, world, stack)
         while progress.step < config.steps and not progress.finished:
-            fetched = objective.fetch(progress.step)
-            clock.fetched()
+            left = config.steps - progress.step
+            fetched = feed.take(progress.data_step, progress.data_step + left)
+            clock.fetched(feed.waited)
             rate = learning_rate(config.optimizer, progress.step, config.steps)
-            loss = _accumulate(model, objective.loss, fetched, config.dtype)
+            local = _accumulate(model, objective.loss, fetched, config, world)
+            loss, stopping = world.sum([local, float(asked_to_stop())])
             grad_norm = _clip(model, config.optimizer.clip)
-            _check_finite(progress.step, loss, grad_norm)
+            if not _accepted(config, progress, objective, fetched, world, (loss, local, grad_norm)):
+                optimizer.zero_grad(set_to_none=True)
+                if config.spikes.action == "rollback":
+                    progress = _roll_back(progress, model, optimizer, checkpoints, logs, objective)
+                continue
             _update(optimizer, rate)
             _advance(progress, fetched)
             line: dict[str, Any] = {
@@ -124,93 +154,173 @@ def train(
                 "lr": rate,
                 "grad_norm": grad_norm,
             }
-            log_speed(clock.stepped(progress.step, fetched.tokens, loss))
+            speed = clock.stepped(progress.step, fetched.tokens, loss)
             ends = progress.step == config.steps
+            best = progress.best_step
             if ends or progress.step % config.val_every == 0:
                 with torch.no_grad():
                     line["val"] = objective.validate(model, progress)
-                clock.skip()
-            log(line)
-            if ends or progress.finished or asked_to_stop() or progress.step % config.checkpoint_every == 0:
-                save_checkpoint(
-                    checkpoints,
-                    progress.step,
-                    model,
-                    optimizer,
-                    asdict(progress),
-                    objective.facts | {"steps": progress.step, "tokens": progress.tokens},
-                    scratch,
-                    config.keep_checkpoints,
+            objective.observe(model, progress.step)
+            share_out_again(model, world)
+            logs.write(line, speed)
+            objective.stepped(line | speed)
+            last = ends or progress.finished or stopping > 0
+            if last or progress.best_step != best or progress.step % config.checkpoint_every == 0:
+                _save(checkpoints, progress, model, optimizer, objective, world, last)
+            clock.skip()
+            if stopping and not ends:
+                raise Stopped(
+                    f"stopped by a signal at step {progress.step}; saved: the same command goes on from there"
                 )
-                clock.skip()
-            if asked_to_stop() and not ends:
-                raise Stopped(f"stopped by a signal at step {progress.step}; saved: the same command goes on")
     return progress
 
 
-def prepare_torch(threads: int, precision: str) -> torch.dtype:
-    """Threads and number format for a CPU run; returns the dtype of the matrix products.
-
-    `auto` takes bf16 where the CPU multiplies it in hardware (2.5 times fp32's rate here), fp32 elsewhere.
-    """
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    torch.set_flush_denormal(True)
-    if precision == "auto":
-        precision = "bf16" if has_fast_bf16() else "fp32"
-    return torch.bfloat16 if precision == "bf16" else torch.float32
-
-
-def has_fast_bf16() -> bool:
-    """True when this machine multiplies bf16 in hardware."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    with contextlib.suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text()
-        return "avx512_bf16" in flags or "amx_bf16" in flags
-    return False
-
-
-def _resume(model: Any, optimizer: torch.optim.Optimizer, out: Path, checkpoints: Path) -> Progress:
-    found = latest_checkpoint(checkpoints)
-    progress = Progress()
-    if found is not None:
-        progress = Progress(**load_checkpoint(found, model, optimizer))
-        runs.say(f"resuming at step {progress.step}")
-    for name in (CURVE, SPEED):
+def _cut_logs(out: Path, step: int) -> None:
+    for name in LOGS:
         if (out / name).exists():
-            kept = [row for row in runs.read_lines(out / name) if row["step"] <= progress.step]
+            kept = [row for row in runs.read_lines(out / name) if row["step"] <= step]
             runs.write_text(out / name, "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept))
-    return progress
+
+
+class _Logs:
+    """The curve and the clocks, a line a step; on rank 0."""
+
+    def __init__(self, out: Path, world: World, stack: contextlib.ExitStack) -> None:
+        self._out, self._main = out, world.is_main
+        self._stack = stack.enter_context(contextlib.ExitStack())
+        self._open()
+
+    def _open(self) -> None:
+        if self._main:
+            self._curve = self._stack.enter_context(runs.append_lines(self._out / CURVE))
+            self._speed = self._stack.enter_context(runs.append_lines(self._out / SPEED))
+
+    def write(self, line: dict[str, Any], speed: dict[str, Any]) -> None:
+        if self._main:
+            self._curve(line)
+            self._speed(speed)
+
+    def cut(self, step: int) -> None:
+        """Forget what came after `step`."""
+        self._stack.close()
+        if self._main:
+            _cut_logs(self._out, step)
+        self._open()
 
 
 def _accumulate(
-    model: Any, loss_of: Callable[[Any, Batch], torch.Tensor], fetched: Fetched[Batch], dtype: torch.dtype
+    model: Any,
+    loss_of: Callable[[Any, Batch], torch.Tensor],
+    fetched: Fetched[Batch],
+    config: LoopConfig,
+    world: World,
 ) -> float:
+    """This rank's part of the step's loss; its gradients are reduced over the ranks with the last micro-batch."""
     model.train()
-    total = 0.0
-    for batch in fetched.micro_batches:
-        with torch.autocast(model.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            loss = loss_of(model, batch) / fetched.divisor
+    total = torch.zeros((), dtype=torch.float64)
+    # FSDP takes the mean over the ranks of what is a sum over them
+    share = world.size / fetched.divisor
+    mixed = config.dtype != torch.float32 and world.size == 1
+    for number, batch in enumerate(fetched.micro_batches, 1):
+        synchronise(model, world, config.sharded_weights or number == len(fetched.micro_batches))
+        with torch.autocast(world.device.type, dtype=config.dtype, enabled=mixed):
+            loss = loss_of(model, batch) * share
         loss.backward()
-        total += loss.item()
-    return total
+        total += loss.detach().double().cpu()
+    return float(total) / world.size
 
 
 def _clip(model: Any, clip: float | None) -> float:
-    """Clip the gradient's norm, and return it as it was before."""
+    """Clip the norm of the gradient of all ranks, and return it as it was before."""
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip is None else clip)
-    return float(norm)
+    return float(whole(norm))
 
 
-def _check_finite(step: int, loss: float, grad_norm: float) -> None:
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+def _accepted(
+    config: LoopConfig,
+    progress: Progress,
+    objective: Objective[Batch],
+    fetched: Fetched[Batch],
+    world: World,
+    seen: tuple[float, float, float],
+) -> bool:
+    """Whether the step is taken; if not, its data are passed over. All ranks judge by the same numbers.
+
+    Raises TrainingGaveUp for a loss that is not finite unless the batch may be skipped, and after too many skipped
+    batches or rollbacks.
+    """
+    loss, local, grad_norm = seen
+    verdict = judge(progress.losses, loss, grad_norm, config.spikes)
+    if verdict == "ok":
+        accept(progress.losses, loss, config.spikes)
+        return True
+    by_rank = world.sum([local if rank == world.rank else 0.0 for rank in range(world.size)])
+    facts: dict[str, Any] = {
+        "step": progress.step + 1,
+        "loss": loss,
+        "loss_by_rank": by_rank,
+        "grad_norm": grad_norm,
+        "batch": list(fetched.samples),
+        "action": config.spikes.action,
+    }
+    objective.event(verdict, **facts)
+    where = f"step {progress.step + 1}: the loss ({loss:.4g})"
+    if config.spikes.action == "alert":
+        if verdict == "non_finite":
+            objective.event("gave_up", step=progress.step + 1)
+            raise TrainingGaveUp(
+                f"{where} or its gradient ({grad_norm:.4g}) is not finite; "
+                "lower optimizer.lr or set optimizer.clip, then run again with --force"
+            )
+        return True  # not into the window: the next ones are judged by what was normal
+    progress.data_step += 1
+    if config.spikes.action == "skip":
+        progress.skipped += 1
+        if progress.skipped > MOST_SKIPPED:
+            objective.event("gave_up", step=progress.step + 1)
+            raise TrainingGaveUp(
+                f"{where} is the {progress.skipped}th that was skipped; look at events.jsonl, lower optimizer.lr"
+            )
+        objective.event("skip", step=progress.step + 1, batch=list(fetched.samples))
+        return False
+    progress.rollbacks += 1
+    if progress.rollbacks > config.spikes.max_rollbacks:
+        objective.event("gave_up", step=progress.step + 1)
         raise TrainingGaveUp(
-            f"step {step + 1}: the loss ({loss}) or its gradient ({grad_norm}) is not finite; "
-            "lower optimizer.lr or set optimizer.clip, then run again with --force"
+            f"{where} is {'not finite' if verdict == 'non_finite' else 'a spike'} after "
+            f"{config.spikes.max_rollbacks} rollbacks (monitor.spikes.max_rollbacks); look at events.jsonl, "
+            "lower optimizer.lr, then run again with --force"
         )
+    return False
 
 
-def _update(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _roll_back(
+    progress: Progress,
+    model: Any,
+    optimizer: Any,
+    checkpoints: Checkpoints,
+    logs: _Logs,
+    objective: Objective[Any],
+) -> Progress:
+    """The newest checkpoint, with the data after the batch that spiked: what led to it is not read again.
+
+    Raises TrainingGaveUp when there is none yet.
+    """
+    saved = checkpoints.resume(model, optimizer)
+    if saved is None:
+        raise TrainingGaveUp(
+            f"step {progress.step + 1}: a spike before the first checkpoint; lower optimizer.lr, raise its "
+            "warmup_steps, or lower pretrain.checkpoint_every"
+        )
+    stable = Progress(**saved)
+    objective.event("rollback", step=progress.step + 1, to_step=stable.step)
+    stable.data_step, stable.rollbacks, stable.skipped = progress.data_step, progress.rollbacks, progress.skipped
+    logs.cut(stable.step)
+    objective.rewound(stable.step)
+    return stable
+
+
+def _update(optimizer: Any, rate: float) -> None:
     set_rate(optimizer, rate)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -218,48 +328,28 @@ def _update(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def _advance(progress: Progress, fetched: Fetched[Any]) -> None:
     progress.step += 1
+    progress.data_step += 1
     progress.tokens += fetched.tokens
     for name, count in fetched.counts.items():
         progress.counts[name] = progress.counts.get(name, 0) + count
 
 
-class _Clock:
-    """Tokens per second and the share of time spent waiting for data; a progress line every few seconds."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.mark = self.said = time.monotonic()
-        self.waited = 0.0
-
-    def fetched(self) -> None:
-        self.waited = time.monotonic() - self.mark
-
-    def stepped(self, step: int, tokens: int, loss: float) -> dict[str, float]:
-        now = time.monotonic()
-        seconds = max(now - self.mark, 1e-9)
-        if now - self.said > SAY_EVERY_S or step == self.steps:
-            self.said = now
-            runs.say(f"step {step}/{self.steps}: loss {loss:.4f}, {tokens / seconds:,.0f} tokens/s")
-        share = self.waited / seconds
-        self.mark = now
-        return {"step": step, "tokens_per_second": round(tokens / seconds, 1), "data_wait_share": round(share, 4)}
-
-    def skip(self) -> None:
-        """Leave validation and saving out of the next step's time."""
-        self.mark = time.monotonic()
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """True once SIGTERM or SIGINT came; the step in progress ends first. In another thread than the main: never."""
-    seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    names = (signal.SIGTERM, signal.SIGINT)
-    before = {name: signal.signal(name, lambda number, _frame: seen.append(number)) for name in names}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+def _save(
+    checkpoints: Checkpoints,
+    progress: Progress,
+    model: Any,
+    optimizer: Any,
+    objective: Objective[Any],
+    world: World,
+    last: bool,
+) -> None:
+    """Begin to save; with the `last` one of a run, wait until it is whole. Raises Unfinished when that one fails."""
+    facts = objective.facts | {"steps": progress.step, "tokens": progress.tokens}
+    before = checkpoints.save(progress.step, model, optimizer, asdict(progress), facts)
+    failed = [before, checkpoints.finish() if last else None]
+    for error in failed:
+        if error is not None:
+            objective.event("checkpoint_failed", step=progress.step, error=error.__class__.__name__)
+            runs.say(f"checkpoint not saved, the one before it stays: {error}")
+    if last and world.any(failed[1] is not None)[0]:
+        raise failed[1] or Unfinished("the last checkpoint could not be saved on rank 0; see its log")

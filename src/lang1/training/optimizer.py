@@ -63,6 +63,32 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["rate_factor"]
 
 
+def optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The state of every parameter as `<name>:<key>`, for checkpoints."""
+    return {
+        f"{name}:{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def prepare_state(model: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Give every trainable parameter the state that it has before the first step, for a checkpoint to be read into."""
+    muon = optimizer.muon.param_groups if isinstance(optimizer, MuonWithAdamW) else []
+    by_muon = {id(parameter) for group in muon for parameter in group["params"]}
+    for parameter in model.parameters():
+        if not parameter.requires_grad or optimizer.state.get(parameter):
+            continue
+        if id(parameter) in by_muon:
+            optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+        else:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """Rate of the step counted from 0: linear from lr / (warmup + 1), then down to min_lr at the last step.
 

@@ -7,167 +7,128 @@ and `export/`, the Hugging Face folder of the final weights.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import PretrainConfig
 from lang1.corpus.shards import open_shards
-from lang1.errors import InputError
+from lang1.errors import ConfigError
 from lang1.models.build import parameter_count
-from lang1.models.export import copy_tokenizer, export_model
-from lang1.training.batches import Mixture, make_mixture
-from lang1.training.loop import Fetched, LoopConfig, Objective, Progress, prepare_torch, train
-from lang1.training.loss import chunked_cross_entropy
+from lang1.models.export import copy_tokenizer, export_model, read_checkpoint
+from lang1.models.load import load_tokenizer
+from lang1.training.blocks import Corpus, fetch, open_corpus
+from lang1.training.checkpoint import Checkpoints, Retention, latest_checkpoint
+from lang1.training.distributed import World, joined, run_stage, shard
+from lang1.training.efficiency import Efficiency, efficiency_of
+from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
+from lang1.training.monitor import Monitor, open_monitor
+from lang1.training.next_token import ENTRY, attach_loss, select, validate
+from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
 from lang1.training.starting import Start, origin_of, start_model
 
-
-@dataclass(frozen=True)
-class Corpus:
-    """The training and validation blocks of the sources in the mix, memory-mapped."""
-
-    mixture: Mixture
-    train: dict[str, Any]
-    val: dict[str, Any]
-    weights: dict[str, float]
-    """of the sources that are there, rescaled to 1"""
-    dropped: list[str]
-    """sources of the mix that the tokens folder lacks"""
+HOW = {"sharding", "activation_checkpointing", "compile", "micro_batch", "threads", "checkpoint_every",
+       "keep_checkpoints", "keep_every", "monitor"}  # fmt: skip
+"""settings that change how a run is computed and kept, not what it computes: they may change when it goes on"""
 
 
 def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
-    """Pretrain a model on `tokens`; returns the manifest. Interrupted, the same command goes on from a checkpoint."""
+    """Pretrain a model on `tokens`; returns the manifest. Interrupted, the same command goes on from a checkpoint.
+
+    Under torchrun every rank calls it, and ranks other than 0 get an empty manifest.
+    """
     runs.read_manifest(tokens)
-    inputs = {"tokens": tokens}
+    inputs: dict[str, Path | str] = {"tokens": tokens}
     if cfg.init_from is not None:
         init = Path(cfg.init_from)
         inputs["init_from"] = init.parent if runs.is_complete(init.parent) else init
+    with joined() as world:
 
-    def work(stage: runs.Stage) -> None:
-        dtype = prepare_torch(cfg.threads, cfg.precision)
-        shards = open_shards(tokens)
-        start = start_model(cfg, shards, seed, dtype)
-        model, length = start.model, start.length
-        corpus = open_corpus(cfg, shards, length, seed)
-        copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
-        facts = _facts(cfg, start, corpus, seed)
-        facts |= {"kind": "pretrained", "pretraining": origin_of(cfg, tokens, tuple(corpus.weights)).as_facts()}
-        objective = Objective(
-            fetch=lambda step: fetch(cfg, corpus, step),
-            loss=lambda m, batch: next_token_loss(m, batch, dtype, start.is_linear_head),
-            validate=lambda m, _progress: validate(cfg, m, corpus, dtype, start.is_linear_head),
-            facts=facts,
-        )
-        loop = LoopConfig(cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, cfg.keep_checkpoints, dtype)
-        progress = train(
-            loop,
-            model,
-            make_optimizer(model, cfg.optimizer),
-            objective,
-            out=stage.out,
-            checkpoints=stage.out,
-            scratch=stage.scratch(),
-        )
-        export_model(
-            model,
-            tokens / "tokenizer",
-            stage.out / "export",
-            facts | {"steps": progress.step, "tokens": progress.tokens},
-        )
-        _report(stage, cfg, corpus, progress, length, dtype)
+        def work(stage: runs.Stage) -> None:
+            _work(cfg, tokens, stage, seed, world)
 
-    return runs.run_stage(out, "pretrain", _resolved(cfg), seed, inputs, work, force)
+        return run_stage(world, out, "pretrain", _what(cfg), seed, inputs, work, force)
 
 
-def _resolved(cfg: PretrainConfig) -> dict[str, Any]:
-    """The configuration as the manifest holds it: an input is known by what it holds, since a folder may be moved."""
-    resolved = configuration.dump(cfg)
+def _what(cfg: PretrainConfig) -> dict[str, Any]:
+    """The settings that make a run another run; an input is known by what it holds, since a folder may be moved."""
+    resolved = {key: value for key, value in configuration.dump(cfg).items() if key not in HOW}
     return resolved | {"init_from": None if cfg.init_from is None else Path(cfg.init_from).resolve().name}
 
 
-def open_corpus(cfg: PretrainConfig, shards: Any, length: int, seed: int) -> Corpus:
-    """The blocks of every source of the mix that the tokens folder has; the rest is dropped, said once."""
-    found = set(shards.sources())
-    train_blocks = {name: shards.blocks(name, "train", length) for name in cfg.mix if name in found}
-    usable = {
-        name: weight
-        for name, weight in cfg.mix.items()
-        if weight > 0 and name in train_blocks and len(train_blocks[name]) > 0
-    }
-    dropped = sorted(name for name, weight in cfg.mix.items() if weight > 0 and name not in usable)
-    if not usable:
-        raise InputError(
-            f"no source of pretrain.mix ({', '.join(cfg.mix)}) has a block of {length + 1} tokens; "
-            f"the tokens folder has {', '.join(sorted(found)) or 'none'}"
+def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world: World) -> None:
+    _refuse_other_ranks(cfg, world)
+    dtype = prepare_torch(cfg.threads, cfg.precision)
+    shards = open_shards(tokens)
+    start = start_model(cfg, shards, seed, dtype)
+    model, length = start.model, start.length
+    corpus = open_corpus(cfg, shards, length, seed)
+    facts = _facts(cfg, start, corpus, seed)
+    facts |= {"kind": "pretrained", "pretraining": origin_of(cfg, tokens, tuple(corpus.weights)).as_facts()}
+    if cfg.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    efficiency = efficiency_of(model, length, cfg.activation_checkpointing, world.device, world.size, dtype)
+    attach_loss(model, dtype, start.is_linear_head)
+    shard(model, world, cfg.sharding, dtype, ENTRY)
+    if world.is_main:
+        copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
+    full = cfg.sharding == "full" and world.size > 1
+    loop = LoopConfig(
+        cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, dtype, cfg.monitor.spikes, sharded_weights=full
+    )
+    retention = Retention(cfg.keep_checkpoints, cfg.keep_every)
+    checkpoints = Checkpoints(stage.out, stage.scratch(), world, retention)
+    optimizer = make_optimizer(model, cfg.optimizer)
+    progress = resume(model, optimizer, stage.out, checkpoints, world)
+    with open_monitor(
+        cfg.monitor,
+        stage.out,
+        tokenizer=load_tokenizer(tokens / "tokenizer"),
+        context_length=length,
+        seed=seed,
+        rank=world.rank,
+        step=progress.step,
+    ) as monitor:
+        objective = Objective(
+            fetch=lambda step: fetch(cfg, corpus, step, world.rank, world.size),
+            loss=lambda m, batch: getattr(m, ENTRY)(batch.to(world.device)),
+            validate=lambda m, progress: select(cfg, corpus, progress, validate(cfg, m, corpus, dtype, world)),
+            facts=facts,
+            stepped=monitor.step,
+            event=monitor.event,
+            observe=lambda m, step: _observe(monitor, m, step, dtype, world),
+            rewound=monitor.rewind,
+            worth=efficiency.words,
         )
-    if dropped:
-        runs.say(f"pretrain.mix: {', '.join(dropped)} has no tokens here; the other weights are rescaled")
-    total = sum(usable.values())
-    return Corpus(
-        mixture=make_mixture(seed, usable, {name: len(train_blocks[name]) for name in usable}),
-        train={name: train_blocks[name] for name in usable},
-        val={name: shards.blocks(name, "val", length) for name in usable},
-        weights={name: weight / total for name, weight in usable.items()},
-        dropped=dropped,
-    )
+        progress = train(
+            loop, model, optimizer, objective, progress, out=stage.out, checkpoints=checkpoints, world=world
+        )
+    if world.is_main:
+        last = latest_checkpoint(stage.out)
+        assert last is not None  # train saved it
+        done = facts | {"steps": progress.step, "tokens": progress.tokens}
+        export_model(read_checkpoint(last), tokens / "tokenizer", stage.out / "export", done)
+        _report(stage, cfg, corpus, progress, length, dtype, world, efficiency)
 
 
-def fetch(cfg: PretrainConfig, corpus: Corpus, step: int) -> Fetched[torch.Tensor]:
-    """The micro-batches (B, T + 1) of a step; a function of seed and step alone."""
-    first = step * cfg.global_batch
-    places = [corpus.mixture.locate(sample) for sample in range(first, first + cfg.global_batch)]
-    blocks = np.stack([np.asarray(corpus.train[name][block], dtype=np.int64) for name, block in places])
-    per_block = blocks.shape[1] - 1
-    counts = {name: per_block * sum(1 for source, _ in places if source == name) for name in corpus.train}
-    return Fetched(
-        list(torch.from_numpy(blocks).split(cfg.micro_batch)),
-        blocks.shape[0] * per_block,
-        blocks.shape[0] * per_block,
-        counts,
-    )
+def _observe(monitor: Monitor, model: Any, step: int, dtype: torch.dtype, world: World) -> None:
+    if monitor.is_due(step):
+        mixed = dtype != torch.float32 and world.size == 1
+        with torch.no_grad(), torch.autocast(world.device.type, dtype=dtype, enabled=mixed):
+            monitor.observe(model, step)
 
 
-def next_token_loss(
-    model: Any, tokens_BT: torch.Tensor, dtype: torch.dtype, is_linear_head: bool = True
-) -> torch.Tensor:
-    """Summed cross-entropy of each token after the first, given those before it; of whole logits (B, T, V) where the
-    head is more than one product (models/head.py)."""
-    inputs, targets = tokens_BT[:, :-1], tokens_BT[:, 1:]
-    if not is_linear_head:
-        logits_BTV = model(input_ids=inputs, use_cache=False).logits
-        return functional.cross_entropy(logits_BTV.float().flatten(0, 1), targets.flatten(), reduction="sum")
-    hidden_BTH = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
-    return chunked_cross_entropy(
-        hidden_BTH.flatten(0, 1), model.get_output_embeddings().weight, targets.flatten(), dtype
-    )
-
-
-def validate(
-    cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype, is_linear_head: bool = True
-) -> dict[str, Any]:
-    """Loss and perplexity a source on its first validation blocks; null where it has none."""
-    model.eval()
-    result: dict[str, Any] = {}
-    for name, blocks in corpus.val.items():
-        wanted = min(len(blocks), cfg.val_batches * cfg.micro_batch)
-        total, targets = 0.0, 0
-        for start in range(0, wanted, cfg.micro_batch):
-            rows = [np.asarray(blocks[i], dtype=np.int64) for i in range(start, min(start + cfg.micro_batch, wanted))]
-            batch = torch.from_numpy(np.stack(rows))
-            with torch.autocast(model.device.type, dtype=dtype, enabled=dtype != torch.float32):
-                total += next_token_loss(model, batch, dtype, is_linear_head).item()
-            targets += batch[:, 1:].numel()
-        loss = total / targets if targets else None
-        result[name] = {"loss": loss, "perplexity": math.exp(loss) if loss is not None else None, "tokens": targets}
-    return result
+def _refuse_other_ranks(cfg: PretrainConfig, world: World) -> None:
+    if cfg.global_batch % (cfg.micro_batch * world.size):
+        raise ConfigError(
+            f"pretrain.global_batch: {cfg.global_batch} is no multiple of micro_batch ({cfg.micro_batch}) times "
+            f"{world.size} processes"
+        )
 
 
 def _facts(cfg: PretrainConfig, start: Start, corpus: Corpus, seed: int) -> dict[str, Any]:
@@ -182,11 +143,19 @@ def _facts(cfg: PretrainConfig, start: Start, corpus: Corpus, seed: int) -> dict
 
 
 def _report(
-    stage: runs.Stage, cfg: PretrainConfig, corpus: Corpus, progress: Progress, length: int, dtype: torch.dtype
+    stage: runs.Stage,
+    cfg: PretrainConfig,
+    corpus: Corpus,
+    progress: Progress,
+    length: int,
+    dtype: torch.dtype,
+    world: World,
+    efficiency: Efficiency,
 ) -> None:
     held = {name: len(blocks) * length for name, blocks in corpus.train.items()}
     last = runs.read_lines(stage.out / "curve.jsonl")[-1]
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
+    seconds = cfg.global_batch * length * sum(1 / rate for rate in speeds if rate)
     stage.count(steps=progress.step, tokens=progress.tokens)
     stage.record(
         weights=corpus.weights,
@@ -198,6 +167,14 @@ def _report(
         tokens_per_second=round(float(np.median(speeds)), 1),
         precision="bf16" if dtype == torch.bfloat16 else "fp32",
         threads=torch.get_num_threads(),
+        processes=world.size,
+        how={key: value for key, value in configuration.dump(cfg).items() if key in HOW},
+        best_step=progress.best_step,
+        best_value=progress.best_value,
+        stopped_early=progress.finished,
+        skipped_batches=progress.skipped,
+        rollbacks=progress.rollbacks,
+        cost=efficiency.cost(progress.tokens, seconds),
     )
     if cfg.steps and not any((last.get("val") or {}).get(name, {}).get("tokens") for name in held):
         runs.say("pretrain: no validation block; raise tokenize.validation_fraction to see a validation loss")

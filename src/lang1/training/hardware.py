@@ -1,0 +1,77 @@
+"""What the device can do at most: the data sheet's peak on a GPU, the best of a few large products on a CPU."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import torch
+
+from lang1.training.planning.tables import read_gpus, recognise
+
+SIZES = (512, 1024, 2048)
+"""square products; the largest do not fit a small cache, the smallest do"""
+BUDGET_S = 1.5
+
+
+@lru_cache(maxsize=8)
+def gemm_peak(dtype: torch.dtype, threads: int) -> float:
+    """FLOP/s of the fastest of several large matrix products on this CPU; under two seconds, once a process.
+
+    `threads` is the number that torch uses for training; it is restored afterwards. Other work on the machine lowers
+    what is measured, and raises the MFU that is counted against it.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return max(_fastest(size, dtype, BUDGET_S / len(SIZES)) for size in SIZES)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fastest(size: int, dtype: torch.dtype, budget_s: float) -> float:
+    """Best rate of a product of two size x size matrices within the budget, after one to warm up."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
+    started = time.monotonic()
+    best, runs = float("inf"), 0
+    while runs < 2 or time.monotonic() - started < budget_s:
+        begun = time.perf_counter()
+        torch.mm(left, right)
+        took = time.perf_counter() - begun
+        if runs:  # the first one makes room and picks kernels
+            best = min(best, took)
+        runs += 1
+        if runs >= 2 and time.monotonic() - started + took > budget_s:
+            break
+    return 2 * size**3 / best
+
+
+def device_name(device: torch.device) -> str:
+    """cpu, or the name that the driver gives: NVIDIA H100 80GB HBM3."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def device_peak(device: torch.device, dtype: torch.dtype, threads: int | None = None) -> float | None:
+    """FLOP/s that one device reaches at most; None for a GPU that the table does not have.
+
+    fp32 on a GPU is TF32 where `torch.set_float32_matmul_precision` allows it. On a CPU it is measured with `threads`
+    (torch's number when None).
+    """
+    if device.type == "cpu":
+        return gemm_peak(dtype, threads or torch.get_num_threads())
+    table = read_gpus()
+    name = recognise(device_name(device), table)
+    if name is None:
+        return None
+    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        return table[name].tf32 * 1e12
+    return table[name].peak("bf16" if dtype == torch.bfloat16 else "fp32")
+
+
+def mfu(tokens_per_second: float, flops_per_token: float, peak: float) -> float:
+    """Model FLOPs utilisation: share of `peak` (FLOP/s of all devices) that the model's own FLOPs take.
+
+    `flops_per_token` is `TokenFlops.model` (planning/flops.py): recomputed activations do not count.
+    """
+    return tokens_per_second * flops_per_token / peak

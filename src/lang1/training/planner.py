@@ -1,0 +1,233 @@
+"""`lang1 plan`: what a pretraining run takes, before anything is spent. Nothing is allocated, nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from lang1.config import PretrainConfig, RunConfig
+from lang1.errors import InputError
+from lang1.models.build import llama_config
+from lang1.models.presets import PRESETS
+from lang1.training.planning.cost import DAY, Expense, expense, implied_mfu
+from lang1.training.planning.flops import token_flops
+from lang1.training.planning.memory import (
+    SHARDINGS,
+    Loss,
+    Optimizer,
+    Precision,
+    StepSetting,
+    logits_bytes,
+    step_memory,
+)
+from lang1.training.planning.shape import ModelShape, meta_model, shape_of
+from lang1.training.planning.tables import Gpu, Runs, find_gpu, read_gpus, read_prices, read_runs
+
+GIB = 2.0**30
+USABLE = 0.9
+"""share of a GPU's memory that the plan fills: ours; CUDA's context, NCCL and fragmentation take the rest"""
+
+
+def plan(
+    config: RunConfig,
+    *,
+    gpus: int,
+    gpu: str,
+    tokens: Path | None = None,
+    mfu: float | None = None,
+    prices: Path | None = None,
+    gpus_file: Path | None = None,
+    loss: Loss = "chunked",
+) -> dict[str, Any]:
+    """The plan of the recipe's pretraining on `gpus` GPUs of kind `gpu`, as JSON values.
+
+    `tokens` is a tokens folder: its vocabulary and its token counts are used (index.json and headers are read, no
+    token is). Without it the vocabulary is tokenize.vocab_size. `mfu`: the share of the peak to reckon with. Raises
+    InputError or ConfigError for a GPU or a table that is not known, and a batch that the GPUs cannot share.
+    """
+    pretrain = config.pretrain
+    table, offers, runs = read_gpus(gpus_file), read_prices(prices), read_runs()
+    board = find_gpu(gpu, table)
+    if mfu is not None and not 0 < mfu <= 1:
+        raise InputError(f"--mfu {mfu}: a share of the peak above 0 and at most 1, such as 0.4")
+    shards = _open(tokens)
+    vocab = shards.vocab_size if shards else config.tokenize.vocab_size
+    shape, length = _shape(config, vocab)
+    precision: Precision = "fp32" if pretrain.precision == "fp32" else "bf16"
+    setting = replace(_setting(pretrain, gpus, length), precision=precision, loss=loss)
+    checkpointing = pretrain.activation_checkpointing
+    total = pretrain.steps * pretrain.global_batch * length
+    share = mfu or runs.assumed.mfu
+    full, causal = (token_flops(shape, length, attention=a, checkpointing=checkpointing) for a in ("full", "causal"))
+    spent = expense(total, full, board, gpus, share, precision)
+    public = runs.on(gpu)
+    bounds = min(run.low for run in public), max(run.high for run in public)
+    low, high = (expense(total, full, board, gpus, bound, precision) for bound in bounds)
+    return {
+        "model": {
+            "name": pretrain.init_from or pretrain.preset,
+            **asdict(shape),
+            "context": length,
+            "vocab_from": f"{tokens}" if shards else "tokenize.vocab_size",
+        },
+        "flops_per_token": {
+            "forward": full.forward,
+            "backward": full.backward,
+            "recompute": full.recompute,
+            "model": full.model,
+            "model_causal": causal.model,
+        },
+        "run": {
+            "steps": pretrain.steps,
+            "global_batch": pretrain.global_batch,
+            "tokens": total,
+            "flops": full.model * total,
+            "sources": _sources(config, total, shards),
+        },
+        "device": {
+            "gpu": gpu,
+            "gpus": gpus,
+            "precision": precision,
+            "peak": board.peak(precision),
+            "usable_share": USABLE,
+            **asdict(board),
+        },
+        "memory": _memory(shape, setting, pretrain.global_batch // gpus, board),
+        "recipe": {
+            "micro_batch": setting.micro_batch,
+            "sharding": pretrain.sharding,
+            "activation_checkpointing": checkpointing,
+            "loss": loss,
+        },
+        "time": {
+            "assumed_mfu": share,
+            "why": "--mfu" if mfu else runs.assumed.why,
+            **_expense(spent),
+            "public_mfu": bounds,
+            "at_lowest_public": _expense(low),
+            "at_highest_public": _expense(high),
+        },
+        "public_runs": [asdict(run) for run in runs.runs],
+        "prices": [
+            asdict(price)
+            | {"read": price.read.isoformat(), "total_usd": spent.usd(price)}
+            | {"range_usd": [high.usd(price), low.usd(price)]}
+            for price in offers
+            if price.gpu == gpu
+        ],
+        "paper": _paper(runs, table) if pretrain.preset == runs.paper.preset else None,
+    }
+
+
+def _setting(pretrain: PretrainConfig, gpus: int, length: int) -> StepSetting:
+    """The recipe's step on one GPU. Raises InputError where the GPUs cannot share the global batch."""
+    if gpus < 1 or pretrain.global_batch % gpus:
+        raise InputError(
+            f"--gpus {gpus}: pretrain.global_batch ({pretrain.global_batch}) must be a multiple of the number of GPUs"
+        )
+    share = pretrain.global_batch // gpus
+    micro_batch = min(pretrain.micro_batch, share)
+    if share % micro_batch:
+        raise InputError(
+            f"pretrain.micro_batch {micro_batch}: must divide the {share} sequences a step that each of {gpus} GPUs has"
+        )
+    optimizer: Optimizer = pretrain.optimizer.name
+    return StepSetting(micro_batch, length, gpus=gpus, optimizer=optimizer)
+
+
+def _open(tokens: Path | None) -> Any:
+    if tokens is None:
+        return None
+    from lang1.corpus.shards import open_shards
+
+    return open_shards(tokens)
+
+
+def _shape(config: RunConfig, vocab: int) -> tuple[ModelShape, int]:
+    """The model's shape and the context length."""
+    pretrain = config.pretrain
+    folder = pretrain.init_from
+    if folder is None:
+        length = pretrain.context_length or PRESETS[pretrain.preset].context_length
+        return shape_of(meta_model(llama_config(pretrain.preset, vocab, length, overrides=pretrain.shape))), length
+    from lang1.models.load import load_config
+
+    found = load_config(Path(folder))
+    return shape_of(meta_model(found)), pretrain.context_length or int(found.max_position_embeddings)
+
+
+def _sources(config: RunConfig, total: int, shards: Any) -> dict[str, Any]:
+    """Tokens and epochs by source; a source that the folder lacks is left out and the rest rescaled, as in training."""
+    mix = {name: weight for name, weight in config.pretrain.mix.items() if weight > 0}
+    held = {name: shards.tokens(name, "train") for name in shards.sources()} if shards else {}
+    if shards:
+        mix = {name: weight for name, weight in mix.items() if held.get(name)}
+        if not mix:
+            raise InputError(
+                f"{shards.folder}: has no tokens of pretrain.mix ({', '.join(config.pretrain.mix)}); "
+                f"it holds {', '.join(held) or 'none'}"
+            )
+    whole = sum(mix.values())
+    return {
+        name: {
+            "share": weight / whole,
+            "tokens": round(total * weight / whole),
+            "held": held.get(name),
+            "epochs": total * weight / whole / held[name] if name in held else None,
+        }
+        for name, weight in mix.items()
+    }
+
+
+def _memory(shape: ModelShape, setting: StepSetting, per_gpu: int, board: Gpu) -> list[dict[str, Any]]:
+    """Each sharding mode, without and with activation checkpointing, at the recipe's micro-batch."""
+    room = board.memory_gib * GIB * USABLE
+    rows = []
+    for sharding in SHARDINGS if setting.gpus > 1 else SHARDINGS[:1]:
+        for checkpointing in (False, True):
+            now = replace(setting, sharding=sharding, checkpointing=checkpointing)
+            now = replace(now, accumulation=per_gpu // now.micro_batch)
+            memory = step_memory(shape, now)
+            rows.append(
+                {
+                    "sharding": sharding,
+                    "activation_checkpointing": checkpointing,
+                    "accumulation": now.accumulation,
+                    **asdict(memory),
+                    "total": memory.total,
+                    "loss_holds": logits_bytes(shape, now),
+                    "plain_loss_holds": logits_bytes(shape, replace(now, loss="plain")),
+                    "fits": memory.total <= room,
+                    "largest_micro_batch": largest_micro_batch(shape, now, per_gpu, room),
+                }
+            )
+    return rows
+
+
+def largest_micro_batch(shape: ModelShape, setting: StepSetting, per_gpu: int, room: float) -> int | None:
+    """The largest divisor of a GPU's share of the global batch whose step stays within `room` bytes; None: not one."""
+    for micro in sorted((m for m in range(1, per_gpu + 1) if per_gpu % m == 0), reverse=True):
+        if step_memory(shape, replace(setting, micro_batch=micro, accumulation=per_gpu // micro)).total <= room:
+            return micro
+    return None
+
+
+def _expense(spent: Expense) -> dict[str, float]:
+    return asdict(spent) | {"days": spent.seconds / DAY}
+
+
+def _paper(runs: Runs, table: dict[str, Gpu]) -> dict[str, Any] | None:
+    """The MFU that the paper's own figures imply, by both counts; None where the user's table lacks its GPU."""
+    paper = runs.paper
+    if paper.gpu not in table:
+        return None
+    shape = shape_of(meta_model(llama_config("1b", paper.vocab, paper.context)))
+    full, causal = (token_flops(shape, paper.context, attention=attention) for attention in ("full", "causal"))
+    seconds, hours = paper.days * DAY, paper.days * 24 * paper.gpus
+    return asdict(paper) | {
+        "gpu_hours": hours,
+        "usd_per_gpu_hour": paper.usd / hours,
+        "mfu": implied_mfu(paper.tokens, full, table[paper.gpu], paper.gpus, seconds, "bf16"),
+        "mfu_causal": implied_mfu(paper.tokens, causal, table[paper.gpu], paper.gpus, seconds, "bf16"),
+    }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from ranks import SMALL, curve
 
 from lang1 import runs
 from lang1.config.monitoring import MonitorConfig, SpikeConfig
-from lang1.errors import TrainingGaveUp, Unfinished
+from lang1.errors import InputError, Stopped, TrainingGaveUp, Unfinished
 from lang1.training import next_token, pretrain, pretraining
 from lang1.training.checkpoint import Retention, latest_checkpoint
 
@@ -180,6 +182,38 @@ def test_a_checkpoint_cut_in_the_middle_is_passed_over_and_said(
     assert "checkpoint passed over" in told and "resuming at step 15" in told
     assert (out / "export" / "model.safetensors").read_bytes() == whole
     assert (out / "curve.jsonl").read_bytes() == curve_before
+
+
+def test_a_shard_with_a_wrong_checksum_ends_the_run_with_its_name(tokens: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tokens"
+    shutil.copytree(tokens, folder)
+    [damaged, *_] = sorted(folder.glob("clinical/train-*.bin"))
+    data = bytearray(damaged.read_bytes())
+    data[500] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(InputError, match=r"train-00000.bin: (block 0 .* does not match its checksum|changed)"):
+        pretrain(SMALL, tokens=folder, out=tmp_path / "out", seed=1)
+
+
+@pytest.mark.parametrize("when", [1, 10, 13])
+def test_a_signal_at_any_step_loses_nothing(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    undisturbed, out, fetch = tmp_path / "undisturbed", tmp_path / "out", pretraining.fetch
+    pretrain(SMALL, tokens=tokens, out=undisturbed, seed=1)
+
+    def signalled(cfg: Any, corpus: Any, step: int, rank: int = 0, ranks: int = 1) -> Any:
+        if step == when:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return fetch(cfg, corpus, step, rank, ranks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "fetch", signalled)
+        with pytest.raises(Stopped, match=r"stopped by a signal at step \d+; saved: the same command goes on"):
+            pretrain(SMALL, tokens=tokens, out=out, seed=1)
+    pretrain(SMALL, tokens=tokens, out=out, seed=1)
+    assert (out / "curve.jsonl").read_bytes() == (undisturbed / "curve.jsonl").read_bytes()
+    assert (out / "export/model.safetensors").read_bytes() == (undisturbed / "export/model.safetensors").read_bytes()
 
 
 def test_validation_loss_that_no_longer_falls_stops_the_run_and_the_best_is_kept(

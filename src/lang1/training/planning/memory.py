@@ -207,8 +207,8 @@ def _compute_weights(shape: ModelShape, s: StepSetting, layers_left: int) -> flo
 
 
 def _held_gradients(shape: ModelShape, s: StepSetting) -> float:
-    """Gradients that earlier micro-batches of the step left: whole until the last one reduces them, or with `full`, where
-    every micro-batch reduces its own, a slice."""
+    """Gradients that earlier micro-batches of the step left: whole until the last one reduces them; with `full` every
+    micro-batch reduces its own, and a slice is left."""
     if s.accumulation == 1:
         return 0.0
     return float(FP32 * shape.parameters / (s.gpus if s.sharding == "full" else 1))

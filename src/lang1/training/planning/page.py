@@ -81,8 +81,8 @@ def _whole_gradients(plan: dict[str, Any]) -> list[str]:
     if accumulation == 1 or plan["device"]["gpus"] == 1:
         return []
     return [
-        f"  {accumulation} micro-batches a step: gradients stay whole on each GPU until the last one reduces them; with "
-        "sharding full every one reduces its own"
+        f"  {accumulation} micro-batches a step: gradients stay whole on each GPU until the last one reduces them; "
+        "with full every one reduces its own"
     ]
 
 

@@ -5,7 +5,7 @@ end of its own schedule: the mean over notes and web text of the validation loss
 simulated hospital and ../shared/data/text_general, through `lang1 run --to tokenize`.
 
 1. A few steps of both give the seconds a step, and so the steps of a run of `--seconds`: equal wall time.
-2. Five peak learning rates each on one seed. Both use one rate for all parameters; the grid is the same.
+2. Five peak learning rates each on one seed, each a factor of two apart. Both use one rate for all parameters.
 3. Muon's schedule is shortened at its best rate, on the seed of the tuning, by halving an interval three times: the
    shortest that ends at AdamW's best loss or below.
 4. Three other seeds at the best rates: AdamW over its whole schedule, then Muon over the shortened one. Where that does
@@ -33,7 +33,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LANG1 = [sys.executable, "-m", "lang1.cli"]
-RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+RATES = {"adamw": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), "muon": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)}
+"""around the best of shorter runs (AdamW 2e-3, Muon 8e-3); `at_an_edge` tells when a longer run wants another grid"""
 TUNING_SEED, SEEDS = 1, (2, 3, 4)
 HALVINGS = 3
 LONGER = 1.1
@@ -149,7 +150,8 @@ def measure(data: Data, seconds: float) -> dict[str, object]:
     steps = {name: max(4, round(seconds / run.step_seconds)) for name, run in tried.items()}
     print(f"{seconds:.0f} s are {steps['adamw']} steps of AdamW, {steps['muon']} of Muon", flush=True)
     tuned = {
-        name: {rate: pretrain(data, name, rate, steps[name], TUNING_SEED) for rate in RATES} for name in OPTIMIZERS
+        name: {rate: pretrain(data, name, rate, steps[name], TUNING_SEED) for rate in RATES[name]}
+        for name in OPTIMIZERS
     }
     best = {name: min(runs, key=lambda rate: runs[rate].loss) for name, runs in tuned.items()}
     losses = {name: tuned[name][best[name]].loss for name in OPTIMIZERS}
@@ -176,6 +178,7 @@ def measure(data: Data, seconds: float) -> dict[str, object]:
         "steps_ratio": round(statistics.median(steps["adamw"] / length for _, _, length in pairs), 2),
         "step_seconds_ratio": round(statistics.median(m.step_seconds / a.step_seconds for a, m, _ in pairs), 2),
         "rates": best,
+        "at_an_edge": [name for name, rate in best.items() if rate in (RATES[name][0], RATES[name][-1])],
         "losses": [[round(a.loss, 4), round(m.loss, 4)] for a, m, _ in pairs],
         "equal_time_losses": {name: round(loss, 4) for name, loss in losses.items()},
     }

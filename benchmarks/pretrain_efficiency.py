@@ -5,7 +5,7 @@ end of its own schedule: the mean over notes and web text of the validation loss
 simulated hospital and ../shared/data/text_general, through `lang1 run --to tokenize`.
 
 1. A few steps of both give the seconds a step, and so the steps of a run of `--seconds`: equal wall time.
-2. Five peak learning rates each on one seed. Both use one rate for all parameters; the grid is the same.
+2. Five peak learning rates each on one seed, each a factor of two apart. Both use one rate for all parameters.
 3. Muon's schedule is shortened at its best rate, on the seed of the tuning, by halving an interval three times: the
    shortest that ends at AdamW's best loss or below.
 4. Three other seeds at the best rates: AdamW over its whole schedule, then Muon over the shortened one. Where that does
@@ -33,7 +33,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LANG1 = [sys.executable, "-m", "lang1.cli"]
-RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+RATES = {"adamw": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), "muon": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)}
+"""around the best of shorter runs (AdamW 2e-3, Muon 8e-3); `at_an_edge` tells when a longer run wants another grid"""
 TUNING_SEED, SEEDS = 1, (2, 3, 4)
 HALVINGS = 3
 LONGER = 1.1
@@ -49,11 +50,18 @@ MODEL = (
 )
 OPTIMIZERS = {
     "adamw": ("pretrain.optimizer.name=adamw", "pretrain.optimizer.schedule=cosine"),
-    "muon": (
-        *("pretrain.optimizer.name=muon", "pretrain.optimizer.schedule=wsd", "pretrain.optimizer.decay_share=0.6"),
-        "pretrain.optimizer.muon_precision=fp32",
-    ),
+    "muon": ("pretrain.optimizer.name=muon", "pretrain.optimizer.schedule=wsd", "pretrain.optimizer.decay_share=0.6"),
 }
+
+
+@dataclass(frozen=True)
+class Data:
+    """What every run shares."""
+
+    tokens: Path
+    folder: Path
+    """where runs are written"""
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -81,30 +89,15 @@ def make_tokens(folder: Path, web: Path) -> Path:
     return folder / "tokens"
 
 
-def pretrain(tokens: Path, folder: Path, name: str, rate: float, steps: int, seed: int) -> Run:
+def pretrain(data: Data, name: str, rate: float, steps: int, seed: int) -> Run:
     """One run of the command in a process of its own."""
-    out = folder / f"{name}-{rate}-{steps}-{seed}"
-    rates = [f"lr={rate}", f"min_lr={min(4e-5, rate)}", f"warmup_steps={round(WARMUP * steps)}"]
-    sizes = [f"pretrain.global_batch={BATCH}", f"pretrain.context_length={LENGTH}"]
-    overrides = [
-        *MODEL,
-        *sizes,
-        *OPTIMIZERS[name],
-        *(f"pretrain.optimizer.{key}" for key in rates),
-        f"pretrain.steps={steps}",
-    ]
-    command = [
-        *LANG1,
-        "pretrain",
-        *overrides,
-        "--seed",
-        str(seed),
-        "--tokens",
-        str(tokens),
-        "--out",
-        str(out),
-        "--quiet",
-    ]
+    out = data.folder / f"{name}-{rate}-{steps}-{seed}"
+    rates = (f"lr={rate}", f"min_lr={min(4e-5, rate)}", f"warmup_steps={round(WARMUP * steps)}")
+    sizes = (f"global_batch={BATCH}", f"context_length={LENGTH}", f"threads={data.threads}", f"steps={steps}")
+    overrides = [*MODEL, *OPTIMIZERS[name], *(f"pretrain.optimizer.{key}" for key in rates)]
+    overrides += [f"pretrain.{key}" for key in sizes]
+    folders = ["--tokens", str(data.tokens), "--out", str(out)]
+    command = [*LANG1, "pretrain", *overrides, "--seed", str(seed), *folders, "--quiet"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -127,14 +120,14 @@ def pretrain(tokens: Path, folder: Path, name: str, rate: float, steps: int, see
     return found
 
 
-def shorten(tokens: Path, folder: Path, rate: float, steps: int, goal: float, reached: bool) -> int:
+def shorten(data: Data, rate: float, steps: int, goal: float, reached: bool) -> int:
     """The fewest of Muon's steps, to an eighth of the whole, that end at the loss `goal` or below."""
     low, high = 0.0, 1.0
     if not reached:  # the whole schedule did not: the seeds begin with it and lengthen it
         return steps
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        run = pretrain(tokens, folder, "muon", rate, max(1, round(middle * steps)), TUNING_SEED)
+        run = pretrain(data, "muon", rate, max(1, round(middle * steps)), TUNING_SEED)
         low, high = (low, middle) if run.loss <= goal else (middle, high)
     return max(1, round(high * steps))
 
@@ -144,34 +137,34 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300, help="of a run, about")
     parser.add_argument("--web", type=Path, default=ROOT.parent / "shared" / "data" / "text_general")
     parser.add_argument("--tokens", type=Path, default=None, help="a tokens folder with clinical and web, made before")
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: one a core. 1 on a machine that is shared")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         tokens = asked.tokens or make_tokens(folder / "data", asked.web)
-        print(json.dumps(measure(tokens, folder, asked.seconds)))
+        print(json.dumps(measure(Data(tokens, folder, asked.threads), asked.seconds)))
 
 
-def measure(tokens: Path, folder: Path, seconds: float) -> dict[str, object]:
-    steps = {
-        name: max(4, round(seconds / pretrain(tokens, folder, name, 1e-3, 12, 0).step_seconds)) for name in OPTIMIZERS
-    }
+def measure(data: Data, seconds: float) -> dict[str, object]:
+    tried = {name: pretrain(data, name, 1e-3, 12, 0) for name in OPTIMIZERS}
+    steps = {name: max(4, round(seconds / run.step_seconds)) for name, run in tried.items()}
     print(f"{seconds:.0f} s are {steps['adamw']} steps of AdamW, {steps['muon']} of Muon", flush=True)
     tuned = {
-        name: {rate: pretrain(tokens, folder, name, rate, steps[name], TUNING_SEED) for rate in RATES}
+        name: {rate: pretrain(data, name, rate, steps[name], TUNING_SEED) for rate in RATES[name]}
         for name in OPTIMIZERS
     }
     best = {name: min(runs, key=lambda rate: runs[rate].loss) for name, runs in tuned.items()}
     losses = {name: tuned[name][best[name]].loss for name in OPTIMIZERS}
     print(f"best rates {best}, final losses at equal wall time {losses}", flush=True)
-    short = shorten(tokens, folder, best["muon"], steps["muon"], losses["adamw"], losses["muon"] <= losses["adamw"])
+    short = shorten(data, best["muon"], steps["muon"], losses["adamw"], losses["muon"] <= losses["adamw"])
     pairs = []
     for seed in SEEDS:
-        adamw = pretrain(tokens, folder, "adamw", best["adamw"], steps["adamw"], seed)
+        adamw = pretrain(data, "adamw", best["adamw"], steps["adamw"], seed)
         length = short
-        muon = pretrain(tokens, folder, "muon", best["muon"], length, seed)
+        muon = pretrain(data, "muon", best["muon"], length, seed)
         while muon.loss > adamw.loss and length < 3 * steps["muon"]:
             length = max(length + 1, round(LONGER * length))
-            muon = pretrain(tokens, folder, "muon", best["muon"], length, seed)
+            muon = pretrain(data, "muon", best["muon"], length, seed)
         pairs.append((adamw, muon, length))
     return {
         "name": f"pretraining: wall time to the final validation loss of AdamW's {seconds:.0f} s",
@@ -185,6 +178,7 @@ def measure(tokens: Path, folder: Path, seconds: float) -> dict[str, object]:
         "steps_ratio": round(statistics.median(steps["adamw"] / length for _, _, length in pairs), 2),
         "step_seconds_ratio": round(statistics.median(m.step_seconds / a.step_seconds for a, m, _ in pairs), 2),
         "rates": best,
+        "at_an_edge": [name for name, rate in best.items() if rate in (RATES[name][0], RATES[name][-1])],
         "losses": [[round(a.loss, 4), round(m.loss, 4)] for a, m, _ in pairs],
         "equal_time_losses": {name: round(loss, 4) for name, loss in losses.items()},
     }

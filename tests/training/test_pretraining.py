@@ -192,3 +192,20 @@ def test_an_export_gives_the_trainers_logits_in_a_fresh_process(undisturbed: Pat
     assert fresh["kind"] == "LlamaForCausalLM"
     assert fresh["text"].startswith("patient admitted") or "patient admitted" in fresh["text"]
     assert (folder / "model.safetensors").read_bytes() == (undisturbed / "export/model.safetensors").read_bytes()
+
+
+def test_a_run_with_muon_that_was_killed_ends_as_an_undisturbed_one(tokens: Path, tmp_path: Path) -> None:
+    rates = replace(SMALL.optimizer, name="muon", schedule="wsd", decay_share=0.5)
+    cfg = replace(SMALL, optimizer=rates, steps=12, val_every=12)
+    pretrain(cfg, tokens=tokens, out=tmp_path / "undisturbed", seed=1)
+    curve = runs.read_lines(tmp_path / "undisturbed" / "curve.jsonl")
+    assert curve[-1]["loss"] < curve[0]["loss"] - 1
+    assert [row["lr"] for row in curve[4:6]] == [2e-3, 2e-3]
+    assert curve[-1]["lr"] == pytest.approx(1e-4)
+    process = start("pretrain", cfg, {"tokens": tokens}, tmp_path / "killed")
+    wait_for_steps(process, tmp_path / "killed" / "curve.jsonl", 6)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    pretrain(cfg, tokens=tokens, out=tmp_path / "killed", seed=1)
+    for name in ("curve.jsonl", "export/model.safetensors", "step-00000012/hashes.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name

@@ -37,8 +37,8 @@ def ours(shape_name: str, way: str, steps: int, threads: int) -> None:
 
     from lang1.config import OptimizerConfig
     from lang1.models.fast import compile_model, use_fast_attention
-    from lang1.training.optimizer import make_optimizer
     from lang1.training.next_token import next_token_loss
+    from lang1.training.optimizer import make_optimizer
 
     torch.set_num_threads(threads)
     print(json.dumps({"gemm_gflops": gemm_peak()}))

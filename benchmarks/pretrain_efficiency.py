@@ -33,8 +33,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LANG1 = [sys.executable, "-m", "lang1.cli"]
-RATES = {"adamw": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), "muon": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)}
-"""around the best of shorter runs (AdamW 2e-3, Muon 8e-3); `at_an_edge` tells when a longer run wants another grid"""
+RATES = {"adamw": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3), "muon": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)}
+"""around the best of shorter runs (AdamW 1e-3, Muon 8e-3); `at_an_edge` tells when a longer run wants another grid"""
 TUNING_SEED, SEEDS = 1, (2, 3, 4)
 HALVINGS = 3
 LONGER = 1.1

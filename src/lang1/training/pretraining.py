@@ -72,7 +72,7 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     facts = _facts(cfg, start, corpus, seed)
     facts |= {"kind": "pretrained", "pretraining": origin_of(cfg, tokens, tuple(corpus.weights)).as_facts()}
     if cfg.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     efficiency = efficiency_of(model, length, cfg.activation_checkpointing, world.device, world.size, dtype)
     attach_loss(model, dtype, start.is_linear_head, shards.separator_id if cfg.document_mask else None)
     if cfg.compile:

@@ -262,16 +262,17 @@ class _NormSwiglu(torch.autograd.Function):
     ) -> torch.Tensor:
         normed, scale_N1 = _norm(x_NH, norm_H, eps)
         gated_NF, upped_NF = product(normed, gate), product(normed, up)
-        ctx.save_for_backward(x_NH, norm_H, scale_N1, gated_NF, upped_NF, gate, up, down)
+        ctx.save_for_backward(x_NH, norm_H, scale_N1, upped_NF, gate, up, down)
         return product(_swiglu(gated_NF, upped_NF), down).add_(x_NH)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x_NH, norm_H, scale_N1, gated_NF, upped_NF, gate, up, down = ctx.saved_tensors
+        x_NH, norm_H, scale_N1, upped_NF, gate, up, down = ctx.saved_tensors
+        normed = _normed(x_NH, norm_H, scale_N1)
+        gated_NF = product(normed, gate)
         hidden, grad_gated, grad_upped = _swiglu_backward(product(grads[0], down.t()), gated_NF, upped_NF)
         grad_down = weight_gradient(grads[0], hidden)
         del hidden
-        normed = _normed(x_NH, norm_H, scale_N1)
         grad_gate, grad_up = weight_gradient(grad_gated, normed), weight_gradient(grad_upped, normed)
         grad_normed = product(grad_gated, gate.t())
         grad_normed += product(grad_upped, up.t())

@@ -51,6 +51,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             grad_hidden[start : start + chunk] = _product(grad_CV, weight.T)
             of_chunk = _product(hidden.T, grad_CV.T).float()  # transposed: hidden is the narrower to lay anew
             grad_HV = of_chunk if grad_HV is None else grad_HV.add_(of_chunk)
+            del logits_CV, grad_CV, of_chunk  # before the next chunk makes its own
         if grad_hidden is not None:
             grad_weight = torch.zeros_like(weight_VH) if grad_HV is None else grad_HV.T.to(weight_VH.dtype).contiguous()
             ctx.gradients = [grad_hidden, grad_weight]

@@ -4,11 +4,13 @@
 #   CONSTRAINTS=constraints-cuda.txt  pins for a CUDA cluster
 #   PYTHON=/path/to/python            the interpreter that .venv is made with
 #   ARGS="..."                        more arguments for lang1 run (demo) or pytest (test)
+#   JOBS=N                            processes that run the fast tests, a file at a time; 0 for a debugger
 
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
+JOBS ?= 2
 NAME ?=
 WHEELHOUSE ?=
 # The first interpreter that is new enough; recursive, so it is looked for only when .venv is made.
@@ -30,7 +32,7 @@ demo: $(INSTALLED_ALL)
 	$(BIN)/lang1 run recipes/demo.yaml $(ARGS)
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # The end-to-end tests: whole runs, kill -9, no network. LANG1_TRIM=1 shortens them to a few minutes.
 test-slow: $(INSTALLED_DEV)

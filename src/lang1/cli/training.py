@@ -46,7 +46,9 @@ def pretrain(
         return
     from lang1.training import pretrain as pretrain_model
 
-    show(pretrain_model(config.pretrain, tokens=tokens, out=out, seed=config.seed, force=force), out, as_json)
+    manifest = pretrain_model(config.pretrain, tokens=tokens, out=out, seed=config.seed, force=force)
+    if manifest:  # of several processes the first has it
+        show(manifest, out, as_json)
 
 
 def watch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -194,8 +195,8 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(tmp_path: Path) -> Non
     while len(list((out / runs.SCRATCH).glob("*.json"))) < 3:
         assert process.poll() is None, process.communicate()[1]
         for child in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-            connections = child.net_connections("inet") if child.is_running() else []
-            listening |= {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
+                listening |= {c.laddr.ip for c in child.net_connections("inet") if c.status == psutil.CONN_LISTEN}
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -317,5 +317,5 @@ def test_partitions_that_give_a_row_twice_are_refused(
         return [where.replace(">=", ">= 0 OR q.patient_id >=") for where in wheres], count
 
     monkeypatch.setattr(alchemy.Alchemy, "_cuts", cuts)
-    with pytest.raises(InputError, match=r"patients: its partitions gave \d+ rows where the query has 60: .*CONCAT"):
+    with pytest.raises(InputError, match=r"patients: its partitions gave \d+ rows where the query had 60: .*CONCAT"):
         extract(cfg, source=f"sqlite:///{sqlite}", out=tmp_path / "out", seed=1)

@@ -137,7 +137,18 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         """The global batch is a whole number of micro-batches."""
         require(
-            (self.steps >= 1, "steps", "at least 1"),
+            *(
+                (getattr(self, name) >= 1, name, "at least 1")
+                for name in (
+                    "steps",
+                    "global_batch",
+                    "val_every",
+                    "val_batches",
+                    "checkpoint_every",
+                    "keep_checkpoints",
+                )
+            ),
+            *((getattr(self, name) >= 0, name, "0 or more") for name in ("patience", "keep_every", "threads")),
             (self.init_from is None or self.shape is None, "shape", "null with init_from, whose shape is the model's"),
             (
                 self.micro_batch >= 1 and self.global_batch % self.micro_batch == 0,

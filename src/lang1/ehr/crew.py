@@ -51,7 +51,7 @@ class Crew:
     ) -> None:
         """`jobs` in the order in which they will be waited for; `keep` writes the plan down when it has changed."""
         self._database, self._cfg, self._plan, self._queries = database, cfg, plan, queries
-        self._keep, self._all, self._rows = keep, len(jobs), 0
+        self._keep, self._all, self._rows, self._unread = keep, len(jobs), 0, len(jobs)
         self._open = {(job.table, job.n) for job in jobs}
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         for job in jobs:
@@ -94,7 +94,6 @@ class Crew:
         self._rows += rows
         self._open.remove((job.table, job.n))
         if not self._open:
-            self._database.close()  # the server is free while the rest is sorted
             runs.say(f"extract: {self._all} partitions read, {self._rows:,} rows")
         elif time.monotonic() - self._said > SAY_EVERY_S:
             runs.say(f"extract: {self._all - len(self._open)} of {self._all} partitions, {self._rows:,} rows")
@@ -107,10 +106,18 @@ class Crew:
                 job = self._jobs.get_nowait()
                 rows, reader = self._fetch(job, reader)
                 self._ended.put((job, rows))
+                with self._lock:
+                    self._unread -= 1
+                    was_last = not self._unread
+                if was_last:  # the server is free while the rest is sorted
+                    reader.close()
+                    reader = None
+                    self._database.close()
         except (queue.Empty, _Stop):
             pass  # nothing left to do
         except BaseException as error:  # handed to the main thread, which raises it
             self._ended.put(error)
+            self._stop.set()
         finally:
             if reader is not None:
                 reader.close()

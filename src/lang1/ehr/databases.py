@@ -76,6 +76,9 @@ def fetching(
             for n, file in enumerate(of_table)
             if table not in done and not file.exists()
         ]
+        if begun and not plan.snapshots:  # counted in a state that nobody read
+            for of_table in plan.tables.values():
+                of_table.rows = None
         if jobs and begun:
             try:
                 database.connect()
@@ -119,7 +122,7 @@ def fetching(
 def try_queries(
     source: Source, database: Database, cfg: ExtractConfig, queries: dict[str, Query], scratch: Path
 ) -> None:
-    """Every query run by the driver that would read it, for no row; views as `fetch` makes them. Raises InputError."""
+    """Every query run by the driver that would read it, for no row; the views are those of `fetching`. Raises InputError."""
     try:
         database.connect()
         plan = database.plan(source.con, queries, ONE_PARTITION)
@@ -206,9 +209,9 @@ def _refuse_other_count(name: str, table: str, plan: Plan, files: list[Path]) ->
     read = sum(pq.read_metadata(file).num_rows for file in files)
     if counted is not None and read != counted and len(plan.snapshots) < 2:
         raise InputError(
-            f"{name}: {table}: its partitions gave {read:,} rows where the query has {counted:,}: the database sorts "
-            "the id in one way and compares it in another (an ENUM?); give it as plain text, such as CONCAT(id, ''), "
-            f"or set extract.partition_rows above {counted:,}"
+            f"{name}: {table}: its partitions gave {read:,} rows where the query had {counted:,}: the table changed "
+            "meanwhile (MyISAM, Aria), or the database sorts the id in one way and compares it in another (ENUM): give "
+            f"it as plain text, such as CONCAT(id, ''), or set extract.partition_rows above {counted:,}"
         )
 
 

@@ -25,9 +25,9 @@ from lang1.models import kernels
 NAME = "lang1_matmul"
 
 
-def use_fast_attention(model: Any, dtype: torch.dtype) -> None:
+def use_fast_attention(model: Any, dtype: torch.dtype, device: torch.device | None = None) -> None:
     """Switch `model`, on a CPU, to what is faster there: the kernels of kernels.py in fp32, other attention in bf16."""
-    if model.device.type != "cpu":
+    if (device or model.device).type != "cpu":
         return
     if dtype == torch.float32:
         use_fast_layers(model)

@@ -24,9 +24,9 @@ import torch
 from safetensors.torch import save_file
 
 from lang1 import runs
-from lang1.errors import InputError
+from lang1.errors import InputError, LostRank
 from lang1.models.export import FACTS, HASHES, MODEL, check_hashes, saved_shapes
-from lang1.training.distributed import World, contact
+from lang1.training.distributed import GONE, World, contact
 from lang1.training.optimizer import optimizer_state, prepare_state
 
 # torch says so of every process that is alone, which is no fault here
@@ -122,6 +122,8 @@ class Checkpoints:
             return None
         error = done.exception()
         if error is not None and not isinstance(error, OSError | InputError):
+            if self.world.size > 1:  # torch's CheckpointException, which is no Exception: a rank that writes is gone
+                raise LostRank(GONE) from None
             raise error
         return error
 
@@ -164,7 +166,8 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the room
             raise
         steps = {int(path.name.removeprefix(PREFIX)): path for path in list_checkpoints(self.folder)}
-        for step in self.retention.leaves(sorted(steps), best):
+        kept = best if best in steps else _linked(self.folder / BEST)  # its own save may have failed
+        for step in self.retention.leaves(sorted(steps), kept):
             shutil.rmtree(steps[step], ignore_errors=True)
 
     def resume(self, model: Any, optimizer: Any) -> dict[str, Any] | None:
@@ -172,10 +175,17 @@ class Checkpoints:
 
         Raises InputError for a checkpoint of another model or optimizer, LostRank.
         """
-        self.finish()
+        fault = self.finish()
+        if fault is not None:
+            runs.say(f"checkpoint not saved: {fault}")
         found = latest_checkpoint(self.folder) if self.world.is_main else None
         name = self.world.told(None if found is None else found.name)
         return None if name is None else load_checkpoint(self.folder / name, model, optimizer, self.world)
+
+
+def _linked(link: Path) -> int | None:
+    """The step that a link shows; None without one."""
+    return int(link.readlink().name.removeprefix(PREFIX)) if link.is_symlink() else None
 
 
 def _disk_error(target: Path, error: BaseException) -> BaseException:

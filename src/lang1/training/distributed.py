@@ -19,11 +19,14 @@ from typing import Any, Literal
 import torch
 
 from lang1 import runs
-from lang1.errors import ConfigError, LostRank
+from lang1.errors import ConfigError, LangError, LostRank
 
 Sharding = Literal["gradients", "full"]
 WAIT = timedelta(minutes=10)
-"""for a rank that says nothing: it may compile or write. One that dies closes its connections, which is seen at once"""
+"""for a rank that says nothing in a step: it may compile. With gloo one that dies closes its connections, which is seen
+at once; NCCL sees it by this limit, or when the launcher ends the others"""
+LONGEST_WAIT = timedelta(days=1)
+"""while rank 0 checks, exports or hashes what is there"""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    control: Any = None
+    """the group over which rank 0 tells: it may hash for hours, so it waits longer than gradients do"""
 
     @property
     def is_main(self) -> bool:
@@ -48,7 +53,7 @@ class World:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         with contact():
             dist.all_reduce(tensor)
-        return [float(value) for value in tensor.tolist()]
+            return [float(value) for value in tensor.tolist()]  # where a GPU's fault shows
 
     def any(self, *flags: bool) -> list[bool]:
         """Whether a flag is up on some rank: every rank then does the same. Raises LostRank."""
@@ -62,7 +67,7 @@ class World:
 
         box = [value]
         with contact():
-            dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
+            dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
     def wait(self) -> None:
@@ -78,10 +83,7 @@ def contact() -> Iterator[None]:
     except RuntimeError as error:  # torch.distributed's own errors are RuntimeErrors, with several names
         text = str(error).lower()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(word in text for word in _GONE):
-            raise LostRank(
-                "another rank of this run is gone (killed, out of memory, or its node went down; its own log says "
-                "why); the same command goes on from the newest checkpoint"
-            ) from None
+            raise LostRank(GONE) from None
         raise
 
 
@@ -105,13 +107,19 @@ def joined() -> Iterator[World]:
     if rank != 0:
         runs.set_quiet(True)
     try:
-        yield World(rank, size, device)
-        dist.barrier()
+        control = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        yield World(rank, size, device, control)
+        with contact():
+            dist.barrier(group=control)
     finally:
         with contextlib.suppress(RuntimeError):  # a rank that is gone already was said
             dist.destroy_process_group()
 
 
+GONE = (
+    "another rank of this run is gone (killed, out of memory, or its node went down; its own log says why); the same "
+    "command goes on from the newest checkpoint"
+)
 _GONE = ("connection", "peer", "timed out", "timeout", "broken pipe", "aborted")
 _NAMES = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
 
@@ -125,11 +133,6 @@ def _device(local_rank: int) -> torch.device:
             "--nproc-per-node is the number of GPUs"
         )
     return torch.device("cuda", local_rank)
-
-
-def alone() -> World:
-    """This process by itself, on the CPU or the first GPU."""
-    return World(0, 1, _device(0))
 
 
 def run_stage(
@@ -153,14 +156,21 @@ def run_stage(
             world.told(True)
             work(stage)
 
+        outcome = 0
         try:
             return runs.run_stage(out, name, config, seed, inputs, lead, force, read_checked)
+        except LangError as error:
+            outcome = error.exit_code
+            raise
         finally:
             if not begun:
                 with contextlib.suppress(LostRank):
-                    world.told(False)
-    if world.told(None):
+                    world.told(outcome)
+    told = world.told(None)
+    if told is True:
         work(runs.Stage(out))
+    elif told:
+        raise SystemExit(told)  # rank 0 says why
     return {}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from lang1 import runs
 
 EVENTS = "events.jsonl"
-_NAME = re.compile(r"[\w.:/+-]{0,80}", re.ASCII)
+NAME = re.compile(r"[\w.:/+-]{0,80}", re.ASCII)
 
 
 def append_event(out: Path, kind: str, *, step: int, **facts: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _plain(name: str, value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, str) and _NAME.fullmatch(value):
+    if isinstance(value, str) and NAME.fullmatch(value):
         return value
     if isinstance(value, list | tuple):
         return [_plain(name, item) for item in value]

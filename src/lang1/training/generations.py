@@ -25,6 +25,7 @@ from typing import Any
 from lang1.config.monitoring import GenerationConfig
 from lang1.corpus.hashes import hash_fraction
 from lang1.errors import InputError
+from lang1.training.events import NAME
 
 GENERATIONS = "generations.jsonl"
 NGRAM = 4
@@ -78,10 +79,11 @@ def read_prompts(config: GenerationConfig) -> list[Prompt]:
         found = [Prompt(str(row["id"]), str(row["text"])) for row in json.loads(raw)]
     except (ValueError, TypeError, KeyError):
         found = []
-    if not found or len({p.id for p in found}) < len(found) or not all(p.text.strip() for p in found):
+    named = all(p.id and NAME.fullmatch(p.id) for p in found)  # an event names the prompts that went wrong
+    if not found or not named or len({p.id for p in found}) < len(found) or not all(p.text.strip() for p in found):
         raise InputError(
             f'monitor.generations.prompts: {source}: must be a JSON list of {{"id": ..., "text": ...}}, '
-            "ids distinct, no text empty"
+            "ids distinct and short names without spaces, no text empty"
         )
     return found
 

@@ -217,7 +217,7 @@ def _accumulate(
 ) -> float:
     """This rank's part of the step's loss; its gradients are reduced over the ranks with the last micro-batch."""
     model.train()
-    total = torch.zeros((), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64, device=world.device)
     # FSDP takes the mean over the ranks of what is a sum over them
     share = world.size / fetched.divisor
     mixed = config.dtype != torch.float32 and world.size == 1
@@ -226,7 +226,7 @@ def _accumulate(
         with torch.autocast(world.device.type, dtype=config.dtype, enabled=mixed):
             loss = loss_of(model, batch) * share
         loss.backward()
-        total += loss.detach().double().cpu()
+        total += loss.detach()
     return float(total) / world.size
 
 

@@ -1,8 +1,8 @@
 """Next-token pretraining on a weighted mix of sources (5.3): `lang1 pretrain`.
 
-Blocks of consecutive tokens are drawn by the mixture of batches.py; attention runs across the documents of a block,
-as in the paper's recipe. The folder holds the newest resumable checkpoints, curve.jsonl, speed.jsonl, the tokenizer
-and `export/`, the Hugging Face folder of the final weights.
+Blocks of consecutive tokens are drawn by the mixture of batches.py; attention runs across the documents of a block, as
+in the paper's recipe, unless `document_mask` stops it. The folder holds the newest resumable checkpoints, curve.jsonl,
+speed.jsonl, the tokenizer and `export/`, the Hugging Face folder of the final weights.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     _refuse_other_ranks(cfg, world)
     dtype = prepare_torch(cfg.threads, cfg.precision)
     shards = open_shards(tokens)
-    start = start_model(cfg, shards, seed, dtype)
+    start = start_model(cfg, shards, seed, dtype, world.device)
     model, length = start.model, start.length
     corpus = open_corpus(cfg, shards, length, seed)
     facts = _facts(cfg, start, corpus, seed)

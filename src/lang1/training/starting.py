@@ -43,18 +43,20 @@ class Start:
     """what the model card says of it"""
 
 
-def start_model(cfg: PretrainConfig, shards: Shards, seed: int, dtype: torch.dtype) -> Start:
-    """The model of `cfg` for these shards, fp32 on the CPU.
+def start_model(
+    cfg: PretrainConfig, shards: Shards, seed: int, dtype: torch.dtype, device: torch.device | None = None
+) -> Start:
+    """The model of `cfg` for these shards, fp32 on the CPU; `device` is where it will train.
 
     Raises InputError where tokenizer, shards and model do not belong together, ConfigError for a shape that no Llama
     has.
     """
     check_tokenizer(shards)
     if cfg.init_from is not None:
-        return _continue(cfg, Path(cfg.init_from), shards, dtype)
+        return _continue(cfg, Path(cfg.init_from), shards, dtype, device)
     length = cfg.context_length or PRESETS[cfg.preset].context_length
     model = build_model(cfg.preset, shards.vocab_size, seed, length, shards.bos_id, shards.eos_id, overrides=cfg.shape)
-    use_fast_attention(model, dtype)
+    use_fast_attention(model, dtype, device)
     return Start(model, length, True, {"preset": cfg.preset, "shape": shape_of(cfg.preset, cfg.shape).source})
 
 
@@ -82,7 +84,9 @@ def check_tokenizer(shards: Shards) -> None:
             raise InputError(f"{folder}: its {what} is {ours}, the shards' {theirs}: it did not make them; {_AGAIN}")
 
 
-def _continue(cfg: PretrainConfig, folder: Path, shards: Shards, dtype: torch.dtype) -> Start:
+def _continue(
+    cfg: PretrainConfig, folder: Path, shards: Shards, dtype: torch.dtype, device: torch.device | None
+) -> Start:
     config = load_config(folder)
     entries = int(config.vocab_size)
     if shards.vocab_size > entries:
@@ -97,7 +101,7 @@ def _continue(cfg: PretrainConfig, folder: Path, shards: Shards, dtype: torch.dt
             setattr(config, key, 0.0)
     model = load_model(folder, config)
     if type(model).__name__ == "LlamaForCausalLM":
-        use_fast_attention(model, dtype)
+        use_fast_attention(model, dtype, device)
     elif getattr(config, "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # torch's fused attention would leave the cap out
     is_linear = has_linear_head(model)

@@ -72,9 +72,10 @@ def watch(
 
 def read_run(run: Path) -> Watched:
     """The files of a pretraining folder as they are now. Raises InputError when it is none."""
-    if not (run / CURVE).is_file() and not runs.is_locked(run):
+    locked = runs.is_locked(run)  # asked first: the manifest is written under the lock
+    if not (run / CURVE).is_file() and not locked:
         raise InputError(f"{run}: no {CURVE} here; give the folder that lang1 pretrain writes")
-    state = "complete" if runs.is_complete(run) else "running" if runs.is_locked(run) else "stopped"
+    state = "complete" if runs.is_complete(run) else "running" if locked else "stopped"
     evaluations: dict[str, list[dict[str, Any]]] = {}
     for row in _by_step(runs.read_lines(run / EVALUATIONS), "task", "metric"):
         evaluations.setdefault(f"{row['task']} {row['metric']}", []).append(row)

@@ -122,7 +122,7 @@ def fetching(
 def try_queries(
     source: Source, database: Database, cfg: ExtractConfig, queries: dict[str, Query], scratch: Path
 ) -> None:
-    """Every query run by the driver that would read it, for no row; the views are those of `fetching`. Raises InputError."""
+    """Every query run by the driver that would read it, for no row; views as `fetching`. Raises InputError."""
     try:
         database.connect()
         plan = database.plan(source.con, queries, ONE_PARTITION)

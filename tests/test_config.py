@@ -225,7 +225,7 @@ def test_the_papers_corpus_versions_differ_from_the_demo_in_the_selection_and_th
 
 def test_gradient_accumulation_follows_from_the_batches(read: Read) -> None:
     config = read("simulate: {}\npretrain: {global_batch: 96, micro_batch: 8}")
-    assert config.pretrain.grad_accum_steps == 12
+    assert config.pretrain.accumulation(1) == 12
     told = fault(read, "simulate: {}\npretrain: {global_batch: 96, micro_batch: 7}")
     assert told == "pretrain.micro_batch: must be a divisor of global_batch (96)"
 

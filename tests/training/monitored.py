@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+from lang1 import runs
 from lang1.tasks import build_comprehension
+from lang1.training.events import EVENTS, event_line
 
 
 def write_comprehension(folder: Path, rows: int = 40) -> Path:
@@ -31,3 +34,9 @@ def write_comprehension(folder: Path, rows: int = 40) -> Path:
     out = folder / "comprehension"
     build_comprehension(sciq=(folder / "valid.jsonl",), pubmedqa=(folder / "ori_pqal.json",), out=out, seed=1)
     return out
+
+
+def append_event(out: Path, kind: str, *, step: int, **facts: Any) -> None:
+    """An event in the file, as the monitor writes it."""
+    with runs.append_lines(out / EVENTS) as append:
+        append(event_line(kind, step=step, **facts))

@@ -8,9 +8,10 @@ import stat
 from pathlib import Path
 
 import pytest
+from monitored import append_event
 
 from lang1 import runs
-from lang1.training.events import EVENTS, append_event, keep_whole_lines, read_events
+from lang1.training.events import EVENTS, keep_whole_lines, read_events
 
 
 def test_a_line_says_what_where_and_when(tmp_path: Path) -> None:

@@ -351,7 +351,7 @@ def test_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     ("options", "said"),
     [
         ({"gpu": "h1000"}, "--gpu h1000: not in the table of GPUs; it has h100-pcie, h100"),
-        ({"gpus": 48}, "pretrain.global_batch (1024) must be a multiple of the number of GPUs"),
+        ({"gpus": 48}, "pretrain.global_batch: 1024 is no multiple of micro_batch (8) times 48 processes"),
         ({"gpus": 0}, "--gpus 0"),
         ({"mfu": 40.0}, "--mfu 40.0: a share of the peak"),
     ],

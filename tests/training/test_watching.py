@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from monitored import append_event
 
 from lang1 import runs
 from lang1.errors import InputError
-from lang1.training.events import append_event
 from lang1.training.watching import binned, page, read_run, sparkline, watch
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
 from lang1.config.monitoring import MonitorConfig
+from lang1.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -162,10 +163,14 @@ class PretrainConfig:
             ),
         )
 
-    @property
-    def grad_accum_steps(self) -> int:
-        """Micro-batches an optimizer step on one rank."""
-        return self.global_batch // self.micro_batch
+    def accumulation(self, ranks: int) -> int:
+        """Micro-batches an optimizer step on one of `ranks` processes. Raises ConfigError when they do not divide."""
+        if ranks < 1 or self.global_batch % (self.micro_batch * ranks):
+            raise ConfigError(
+                f"pretrain.global_batch: {self.global_batch} is no multiple of micro_batch ({self.micro_batch}) times "
+                f"{ranks} processes"
+            )
+        return self.global_batch // (self.micro_batch * ranks)
 
 
 @dataclass(frozen=True)

@@ -17,4 +17,5 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     share, spread = right / n, Z95**2 / n
     middle = (share + spread / 2) / (1 + spread)
     reach = Z95 / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    # around the share also where rounding says otherwise (0 or all rows): an error bar has no negative length
+    return max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach))

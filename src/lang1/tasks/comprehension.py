@@ -13,7 +13,6 @@ seed and row: shots come from there and are never scored.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,10 @@ def _shuffled(keys: Sequence[str], seed: int, row_id: str) -> list[str]:
 
 
 def _pubmedqa_rows(paths: Iterable[Path], test: Path | None) -> list[dict[str, Any]]:
-    held_out = set(_read_json(test)) if test is not None else set()
+    ids = _read_json(test) if test is not None else []
+    if not isinstance(ids, dict | list) or not all(isinstance(key, str | int) for key in ids):
+        raise InputError(f"{test}: not a JSON list, or object, of PubMed ids")
+    held_out = {str(key) for key in ids}
     rows = []
     for path in paths:
         for place, raw in enumerate(_records(path)):
@@ -110,17 +112,17 @@ def _row(
         "options": options,
         "label": label,
         "split": split,
-        "note_hash": hash_id(text + question),
+        "note_hash": hash_id(text or question),  # two questions on one passage share it: neither is the other's shot
     }
 
 
 def _with_shots(task: str, rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
     """One row an id, in order; a fifth of val moved to train where there is no train."""
-    twice = [row_id for row_id, count in Counter(row["row_id"] for row in rows).items() if count > 1]
-    splits = {row["row_id"]: row["split"] for row in rows}
-    if any(row["split"] != splits[row["row_id"]] for row in rows):
-        raise InputError(f"{task}: a question stands in two splits ({twice[0]}); give each file once")
-    kept = [row for _, row in sorted({row["row_id"]: row for row in rows}.items())]
+    by_id: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if by_id.setdefault(row["row_id"], row)["split"] != row["split"]:
+            raise InputError(f"{task}: a question stands in two splits ({row['row_id']}); give each file once")
+    kept = [by_id[row_id] for row_id in sorted(by_id)]
     if any(row["split"] == "train" for row in kept):
         return kept
     return [
@@ -178,8 +180,8 @@ def _read_json_lines(path: Path) -> list[Any]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise InputError(f"{path}: not found") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; give JSON, JSONL or Parquet") from None
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{path}: not readable as UTF-8 text; give JSON, JSONL or Parquet") from None
     rows = []
     for number, line in enumerate(lines, 1):
         try:

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from lang1 import runs
 from lang1.config import TASK_IDS
 from lang1.errors import InputError
+from lang1.metrics.proportion import wilson_interval
 from lang1.tasks.prompts import read_questions
 from lang1.tasks.schema import SPLITS
 
@@ -51,7 +51,6 @@ _OF = {
 }
 """of records from a source that is not the paper's hospital"""
 MEMORY, THREADS = "1GB", 2
-_Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -303,13 +302,7 @@ def _pretraining(tokens: Path | None) -> tuple[str, str] | None:
 
 def wilson(rows: int, n: int) -> tuple[float, float] | tuple[None, None]:
     """The 95 % interval of a share of `rows` in `n`; none without rows."""
-    if n == 0:
-        return None, None
-    share, weight = rows / n, _Z * _Z / n
-    middle = (share + weight / 2) / (1 + weight)
-    half = _Z / (1 + weight) * (share * (1 - share) / n + weight / n / 4) ** 0.5
-    # around the share also where rounding says otherwise (0 or all rows): a figure's error bar has no negative length
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+    return wilson_interval(rows, n) if n else (None, None)
 
 
 # --- written ---------------------------------------------------------------------------------------------------

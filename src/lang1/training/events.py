@@ -19,17 +19,6 @@ EVENTS = "events.jsonl"
 NAME = re.compile(r"[\w.:/+-]{0,80}", re.ASCII)
 
 
-def append_event(out: Path, kind: str, *, step: int, **facts: Any) -> dict[str, Any]:
-    """Append an event to `out`/events.jsonl and return its line; facts as in `event_line`.
-
-    Raises ValueError for a fact that is text, Unfinished when the disk refuses.
-    """
-    line = event_line(kind, step=step, **facts)
-    with runs.append_lines(out / EVENTS) as append:
-        append(line)
-    return line
-
-
 def event_line(
     kind: str,
     *,

@@ -11,7 +11,6 @@ Bytes repeat on one machine with the same number of threads and ranks; another C
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -27,6 +26,7 @@ from lang1.errors import Stopped, TrainingGaveUp, Unfinished
 from lang1.training.checkpoint import Checkpoints
 from lang1.training.clock import Clock
 from lang1.training.distributed import World, contact, share_out_again, synchronise, whole
+from lang1.training.events import keep_whole_lines
 from lang1.training.feeding import Feed, Fetched
 from lang1.training.optimizer import learning_rate, set_rate
 from lang1.training.signals import stop_signals
@@ -105,7 +105,8 @@ def resume(model: Any, optimizer: Any, out: Path, checkpoints: Checkpoints, worl
     if saved is not None:
         runs.say(f"resuming at step {progress.step}")
     if world.is_main:
-        _cut_logs(out, progress.step)
+        for name in LOGS:
+            keep_whole_lines(out / name, progress.step)
     return progress
 
 
@@ -175,13 +176,6 @@ def train(
     return progress
 
 
-def _cut_logs(out: Path, step: int) -> None:
-    for name in LOGS:
-        if (out / name).exists():
-            kept = [row for row in runs.read_lines(out / name) if row["step"] <= step]
-            runs.write_text(out / name, "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept))
-
-
 class _Logs:
     """The curve and the clocks, a line a step; on rank 0."""
 
@@ -204,7 +198,8 @@ class _Logs:
         """Forget what came after `step`."""
         self._stack.close()
         if self._main:
-            _cut_logs(self._out, step)
+            for name in LOGS:
+                keep_whole_lines(self._out / name, step)
         self._open()
 
 

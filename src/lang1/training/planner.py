@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,17 @@ from lang1.errors import InputError
 from lang1.models.build import llama_config
 from lang1.models.presets import PRESETS
 from lang1.training.planning.cost import DAY, Expense, expense, implied_mfu
-from lang1.training.planning.flops import token_flops
+from lang1.training.planning.flops import TokenFlops, token_flops
 from lang1.training.planning.memory import (
     SHARDINGS,
     Loss,
-    Optimizer,
     Precision,
     StepSetting,
     logits_bytes,
     step_memory,
 )
 from lang1.training.planning.shape import ModelShape, meta_model, shape_of
-from lang1.training.planning.tables import Gpu, Runs, find_gpu, read_gpus, read_prices, read_runs
+from lang1.training.planning.tables import Gpu, Price, Runs, find_gpu, read_gpus, read_prices, read_runs
 
 GIB = 2.0**30
 USABLE = 0.9
@@ -49,21 +50,20 @@ def plan(
     pretrain = config.pretrain
     table, offers, runs = read_gpus(gpus_file), read_prices(prices), read_runs()
     board = find_gpu(gpu, table)
+    if gpus < 1:
+        raise InputError(f"--gpus {gpus}: at least 1")
     if mfu is not None and not 0 < mfu <= 1:
         raise InputError(f"--mfu {mfu}: a share of the peak above 0 and at most 1, such as 0.4")
     shards = _open(tokens)
-    vocab = shards.vocab_size if shards else config.tokenize.vocab_size
-    shape, length = _shape(config, vocab)
+    shape, length = _shape(config, shards.vocab_size if shards else config.tokenize.vocab_size)
     precision: Precision = "fp32" if pretrain.precision == "fp32" else "bf16"
-    setting = replace(_setting(pretrain, gpus, length), precision=precision, loss=loss)
-    checkpointing = pretrain.activation_checkpointing
+    setting = _setting(pretrain, gpus, length, precision, loss)
     total = pretrain.steps * pretrain.global_batch * length
-    share = mfu or runs.assumed.mfu
-    full, causal = (token_flops(shape, length, attention=a, checkpointing=checkpointing) for a in ("full", "causal"))
-    spent = expense(total, full, board, gpus, share, precision)
-    public = runs.on(gpu)
-    bounds = min(run.low for run in public), max(run.high for run in public)
-    low, high = (expense(total, full, board, gpus, bound, precision) for bound in bounds)
+    full, causal = (
+        token_flops(shape, length, attention=attention, checkpointing=pretrain.activation_checkpointing)
+        for attention in ("full", "causal")
+    )
+    spend = partial(expense, total, full, board, gpus, precision=precision)
     return {
         "model": {
             "name": pretrain.init_from or pretrain.preset,
@@ -71,35 +71,57 @@ def plan(
             "context": length,
             "vocab_from": f"{tokens}" if shards else "tokenize.vocab_size",
         },
-        "flops_per_token": {
-            "forward": full.forward,
-            "backward": full.backward,
-            "recompute": full.recompute,
-            "model": full.model,
-            "model_causal": causal.model,
-        },
+        "flops_per_token": _flops(full, causal),
         "run": {
             "steps": pretrain.steps,
             "global_batch": pretrain.global_batch,
             "tokens": total,
             "flops": full.model * total,
-            "sources": _sources(config, total, shards),
+            "sources": _sources(config, total, length, shards),
         },
-        "device": {
-            "gpu": gpu,
-            "gpus": gpus,
-            "precision": precision,
-            "peak": board.peak(precision),
-            "usable_share": USABLE,
-            **asdict(board),
-        },
+        "device": _device(board, gpu, gpus, precision),
         "memory": _memory(shape, setting, pretrain.global_batch // gpus, board),
         "recipe": {
             "micro_batch": setting.micro_batch,
             "sharding": pretrain.sharding,
-            "activation_checkpointing": checkpointing,
+            "activation_checkpointing": pretrain.activation_checkpointing,
             "loss": loss,
+            "optimizer": setting.optimizer,
         },
+        **_time_and_prices(spend, mfu, gpu, runs, offers),
+        "paper": _paper(runs, table, shape),
+    }
+
+
+def _flops(full: TokenFlops, causal: TokenFlops) -> dict[str, float]:
+    return {
+        "forward": full.forward,
+        "backward": full.backward,
+        "recompute": full.recompute,
+        "model": full.model,
+        "model_causal": causal.model,
+    }
+
+
+def _device(board: Gpu, gpu: str, gpus: int, precision: Precision) -> dict[str, Any]:
+    return {
+        "gpu": gpu,
+        "gpus": gpus,
+        "precision": precision,
+        "peak": board.peak(precision),
+        "usable_share": USABLE,
+        **asdict(board),
+    }
+
+
+def _time_and_prices(
+    spend: Callable[[float], Expense], mfu: float | None, gpu: str, runs: Runs, offers: Sequence[Price]
+) -> dict[str, Any]:
+    """Time at `mfu` or the assumed one and in the range of the public runs, and what each offer asks for it."""
+    share, public = mfu or runs.assumed.mfu, runs.on(gpu)
+    bounds = min(run.low for run in public), max(run.high for run in public)
+    spent, low, high = (spend(at) for at in (share, *bounds))
+    return {
         "time": {
             "assumed_mfu": share,
             "why": "--mfu" if mfu else runs.assumed.why,
@@ -116,24 +138,15 @@ def plan(
             for price in offers
             if price.gpu == gpu
         ],
-        "paper": _paper(runs, table) if pretrain.preset == runs.paper.preset else None,
     }
 
 
-def _setting(pretrain: PretrainConfig, gpus: int, length: int) -> StepSetting:
-    """The recipe's step on one GPU. Raises InputError where the GPUs cannot share the global batch."""
-    if gpus < 1 or pretrain.global_batch % gpus:
-        raise InputError(
-            f"--gpus {gpus}: pretrain.global_batch ({pretrain.global_batch}) must be a multiple of the number of GPUs"
-        )
-    share = pretrain.global_batch // gpus
-    micro_batch = min(pretrain.micro_batch, share)
-    if share % micro_batch:
-        raise InputError(
-            f"pretrain.micro_batch {micro_batch}: must divide the {share} sequences a step that each of {gpus} GPUs has"
-        )
-    optimizer: Optimizer = pretrain.optimizer.name
-    return StepSetting(micro_batch, length, gpus=gpus, optimizer=optimizer)
+def _setting(pretrain: PretrainConfig, gpus: int, length: int, precision: Precision, loss: Loss) -> StepSetting:
+    """The recipe's step on one GPU. Raises ConfigError where the GPUs cannot share the global batch."""
+    pretrain.accumulation(gpus)
+    return StepSetting(
+        pretrain.micro_batch, length, gpus=gpus, precision=precision, loss=loss, optimizer=pretrain.optimizer.name
+    )
 
 
 def _open(tokens: Path | None) -> Any:
@@ -157,12 +170,14 @@ def _shape(config: RunConfig, vocab: int) -> tuple[ModelShape, int]:
     return shape_of(meta_model(found)), pretrain.context_length or int(found.max_position_embeddings)
 
 
-def _sources(config: RunConfig, total: int, shards: Any) -> dict[str, Any]:
+def _sources(config: RunConfig, total: int, length: int, shards: Any) -> dict[str, Any]:
     """Tokens and epochs by source; a source that the folder lacks is left out and the rest rescaled, as in training."""
     mix = {name: weight for name, weight in config.pretrain.mix.items() if weight > 0}
     held = {name: shards.tokens(name, "train") for name in shards.sources()} if shards else {}
     if shards:
-        mix = {name: weight for name, weight in mix.items() if held.get(name)}
+        mix = {
+            name: weight for name, weight in mix.items() if name in held and len(shards.blocks(name, "train", length))
+        }
         if not mix:
             raise InputError(
                 f"{shards.folder}: has no tokens of pretrain.mix ({', '.join(config.pretrain.mix)}); "
@@ -217,12 +232,15 @@ def _expense(spent: Expense) -> dict[str, float]:
     return asdict(spent) | {"days": spent.seconds / DAY}
 
 
-def _paper(runs: Runs, table: dict[str, Gpu]) -> dict[str, Any] | None:
-    """The MFU that the paper's own figures imply, by both counts; None where the user's table lacks its GPU."""
+def _paper(runs: Runs, table: dict[str, Gpu], planned: ModelShape) -> dict[str, Any] | None:
+    """The MFU that the paper's own figures imply, by both counts; None for another shape than its, and where the user's
+    table lacks its GPU."""
     paper = runs.paper
     if paper.gpu not in table:
         return None
     shape = shape_of(meta_model(llama_config("1b", paper.vocab, paper.context)))
+    if (shape.hidden, shape.layers, shape.ffn) != (planned.hidden, planned.layers, planned.ffn):
+        return None
     full, causal = (token_flops(shape, paper.context, attention=attention) for attention in ("full", "causal"))
     seconds, hours = paper.days * DAY, paper.days * 24 * paper.gpus
     return asdict(paper) | {

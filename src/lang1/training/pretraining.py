@@ -17,7 +17,6 @@ from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import PretrainConfig
 from lang1.corpus.shards import SHARD_FILES, open_shards
-from lang1.errors import ConfigError
 from lang1.models.build import parameter_count
 from lang1.models.export import copy_tokenizer, export_model, read_checkpoint
 from lang1.models.fast import compile_model
@@ -63,7 +62,7 @@ def _what(cfg: PretrainConfig) -> dict[str, Any]:
 
 
 def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world: World) -> None:
-    _refuse_other_ranks(cfg, world)
+    cfg.accumulation(world.size)  # raises where the processes cannot share a batch
     dtype = prepare_torch(cfg.threads, cfg.precision)
     shards = open_shards(tokens)
     start = start_model(cfg, shards, seed, dtype, world.device)
@@ -124,14 +123,6 @@ def _observe(monitor: Monitor, model: Any, step: int, dtype: torch.dtype, world:
         mixed = dtype != torch.float32 and world.size == 1
         with torch.no_grad(), torch.autocast(world.device.type, dtype=dtype, enabled=mixed):
             monitor.observe(model, step)
-
-
-def _refuse_other_ranks(cfg: PretrainConfig, world: World) -> None:
-    if cfg.global_batch % (cfg.micro_batch * world.size):
-        raise ConfigError(
-            f"pretrain.global_batch: {cfg.global_batch} is no multiple of micro_batch ({cfg.micro_batch}) times "
-            f"{world.size} processes"
-        )
 
 
 def _facts(cfg: PretrainConfig, start: Start, corpus: Corpus, seed: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from lang1 import figures, runs
 from lang1.errors import InputError
-from lang1.training.events import EVENTS
+from lang1.training.events import read_events
 
 CURVE = "curve.jsonl"
 SPEED = "speed.jsonl"
@@ -86,7 +86,7 @@ def read_run(run: Path) -> Watched:
         state=state,
         curve=_by_step(runs.read_lines(run / CURVE)),
         speed=_by_step(runs.read_lines(run / SPEED)),
-        events=runs.read_lines(run / EVENTS),
+        events=read_events(run),
         evaluations=evaluations,
         steps=config.get("steps"),
     )

@@ -46,7 +46,8 @@ def _run(plan: dict[str, Any]) -> str:
 
 def _memory(plan: dict[str, Any]) -> str:
     device, recipe = plan["device"], plan["recipe"]
-    titles = ("sharding", "recompute", "weights", "gradients", "AdamW", "activations", "loss", "total", "at", "fits")
+    parts = ("weights", "gradients", "optimizer", "activations", "loss")
+    titles = ("sharding", "recompute", *parts, "total", "at", "fits")
     rows = [
         (
             row["sharding"],

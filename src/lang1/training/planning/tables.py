@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,6 +149,7 @@ def read_prices(path: Path | None = None) -> tuple[Price, ...]:
     return _read(path or TABLES / "prices.yaml", "table of prices", "prices", tuple[Price, ...])
 
 
+@lru_cache(maxsize=1)
 def read_runs() -> Runs:
     """Public runs, the MFU assumed, and the paper's run."""
     return _validated(TABLES / "runs.yaml", read_mapping(TABLES / "runs.yaml", "table of runs", ""), Runs)

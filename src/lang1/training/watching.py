@@ -139,6 +139,7 @@ def draw(found: Watched, path: Path) -> Path:
         if found.evaluations:
             _draw_evaluations(axes[2], found)
         axes[-1].set_xlabel(f"step ({found.name})")
+        axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figures.save_png(fig, path)
 
 
@@ -265,9 +266,10 @@ def _draw_evaluations(axes: Any, found: Watched) -> None:
         steps = [row["step"] for row in known]
         axes.plot(steps, [row["value"] for row in known], color=colour, marker="o", ms=3, label=name)
         bounded = [row for row in known if row["ci_low"] is not None]
-        axes.fill_between(
+        # bars, not a band: a run has one evaluation before it has two
+        axes.vlines(
             [row["step"] for row in bounded], [row["ci_low"] for row in bounded], [row["ci_high"] for row in bounded],
-            color=colour, alpha=0.12, lw=0,
+            color=colour, alpha=0.6, lw=1,
         )  # fmt: skip
     axes.set_title("Few-shot, 95 % intervals")
     axes.legend(ncols=4, fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.99))

@@ -69,7 +69,7 @@ def plan(
     arguments: Arguments = None,
     gpus: Annotated[int, typer.Option("--gpus", help="Number of GPUs, all nodes together.")] = 8,
     gpu: Annotated[
-        str, typer.Option("--gpu", help="Kind of GPU: h100, h100-pcie, h200, b200, a100, a100-40.")
+        str, typer.Option("--gpu", help="h100, h100-pcie, h200, b200, a100, a100-40; cpu: this machine.")
     ] = "h100",
     tokens: Annotated[Path | None, folder("tokens", "Token shards: vocabulary, and epochs by source.")] = None,
     mfu: Annotated[

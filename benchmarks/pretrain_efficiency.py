@@ -10,7 +10,7 @@ simulated hospital and ../shared/data/text_general, through `lang1 run --to toke
    shortest that ends at AdamW's best loss or below.
 4. Three other seeds at the best rates: AdamW over its whole schedule, then Muon over the shortened one. Where that does
    not reach the loss of AdamW's run with the same seed, the schedule is made a tenth longer and the run repeated until
-   it does; the time that counts is that of the run that did.
+   it does, or is three times as long (`reached` tells); the time that counts is that of the run that did.
 
 Wall time is the sum of the steps' times in speed.jsonl: without start, validation and saving. `ratio` is AdamW's over
 Muon's, the median of the seeds; `memory_ratio` Muon's peak memory over AdamW's.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,14 +25,11 @@ class Efficiency:
     device: torch.device
     devices: int
     dtype: torch.dtype
-    _peak: list[float | None] = field(default_factory=list)
 
-    @property
+    @cached_property
     def peak(self) -> float | None:
         """FLOP/s of one device; measured when first asked for. None for a GPU that no table has."""
-        if not self._peak:
-            self._peak.append(device_peak(self.device, self.dtype))
-        return self._peak[0]
+        return device_peak(self.device, self.dtype)
 
     def words(self, tokens_per_second: float) -> str:
         """For the progress line: the share of the peak, and what the plan reckons with."""

@@ -17,7 +17,8 @@ from lang1.remede import baselines
 from lang1.remede.ceiling import open_truth
 from lang1.remede.contamination import ModelSeen, seen_by_a_baseline, what_was_seen
 from lang1.remede.language_models import score_language_model
-from lang1.remede.numbers import write_numbers
+from lang1.remede.numbers import check_recalibration, write_numbers
+from lang1.remede.provenance import describe_model, describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
 from lang1.remede.scores import slug, write_scores
 from lang1.tasks.prompts import require_known
@@ -48,6 +49,7 @@ def evaluate(
         folder = open_tasks(tasks)
         require_known(cfg.tasks, folder.questions, tasks, "evaluate.tasks")
         rows, skipped = _read_rows(cfg, folder, seed)
+        check_recalibration(cfg, rows)
         seen = {name: what_was_seen(path, tokens, rows.values()) for name, path in models.items()}
         dtype = _prepare_torch(cfg, stage) if models else None
         for name, path in models.items():
@@ -57,6 +59,8 @@ def evaluate(
         facts = {
             "seen": {name: known.reasons() for name, known in seen.items()},
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
+            "models": {name: describe_model(path) for name, path in models.items()},
+            "tasks": describe_tasks(tasks),
         }
         write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 

@@ -53,9 +53,7 @@ def test_a_resample_is_the_auroc_of_the_drawn_patients_rows(seed: int, n: int, p
         assert positive.all() or not positive.any()
         return
     both = resampled_ranking(ranking, counts)
-    wanted = [
-        plain_resamples(positive, scores, clusters, counts, m) for m in (roc_auc_score, average_precision_score)
-    ]
+    wanted = [plain_resamples(positive, scores, clusters, counts, m) for m in (roc_auc_score, average_precision_score)]
     np.testing.assert_allclose(resampled_auroc(ranking, counts), wanted[0], atol=1e-12)
     np.testing.assert_allclose(both, np.transpose(wanted), atol=1e-12)
 

@@ -21,7 +21,7 @@ for _name in (
 
 import typer
 
-from lang1.cli import benchmark, data, tasks, training, walk
+from lang1.cli import benchmark, data, remede, tasks, training, walk
 from lang1.config.addresses import masked
 from lang1.errors import EXIT_BAD_INPUT, LangError
 
@@ -56,6 +56,7 @@ for _command in (
     benchmark.report,
 ):
     app.command()(_command)
+app.add_typer(remede.app, name="remede")
 app.command("config")(walk.show_config)
 app.command()(walk.version)
 

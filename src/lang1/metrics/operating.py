@@ -63,6 +63,12 @@ def at_flags(positive: NDArray[np.bool_], flagged: Floats) -> Additive:
     return Additive(columns, finish)
 
 
+def rows_of(rates: Additive) -> list[int]:
+    """How many rows each of the five rates is a share of, to the nearest where ties are flagged in part."""
+    tp, fp, events, others = rates.columns.sum(axis=0)
+    return [round(n) for n in (events + others, events, others, tp + fp, events + others - tp - fp)]
+
+
 def net_benefit(positive: NDArray[np.bool_], probabilities: Floats, thresholds: Sequence[float]) -> Additive:
     """Net benefit a row at each threshold t: TP/n - FP/n * t / (1 - t), (thresholds,), then that of flagging all.
 

@@ -6,8 +6,8 @@
 | platt | sigmoid(a + b logit p), targets smoothed as in Platt 1999 | each option against the rest, then normalised |
 | isotonic | the best rising step function | each option against the rest, then normalised |
 
-The first two keep the order of rows in a binary task, so its AUROC stays; isotonic ties rows. An option that the
-fitting rows do not hold keeps its probability, before normalising.
+In a binary task temperature keeps the order of rows, and so does Platt's map where its slope is positive: the AUROC
+stays. Isotonic ties rows. An option that the fitting rows do not hold keeps its probability, before normalising.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 from lang1.metrics import agreement, calibration, operating
 from lang1.metrics.additive import Additive, resampled
 from lang1.metrics.bootstrap import Statistic, interval
+from lang1.metrics.proportion import wilson_interval
 from lang1.metrics.ranking import Floats, Ints
 from lang1.metrics.slope import slope_and_intercept
 from lang1.metrics.smooth import resampled_smooth_calibration, smooth_calibration_error
@@ -55,11 +56,31 @@ class Scored:
 
     value: float | None
     draws: Floats
+    rows: int | None = None
+    """of a share: the rows that it is a share of"""
+
+    def bounds(self) -> tuple[float | None, float | None]:
+        """The 95 % interval: percentile; Wilson's where a share of 0 or 1 leaves resampling without a spread."""
+        found = interval(self.value, self.draws)
+        if self.rows and self.value is not None and found.low == found.high and self.value in (0.0, 1.0):
+            return wilson_interval(round(self.value * self.rows), self.rows)
+        return found.low, found.high
 
     def fields(self, name: str) -> dict[str, float | None]:
         """`name`, `name_ci_low` and `name_ci_high`."""
-        bounds = interval(self.value, self.draws)
-        return {name: self.value, f"{name}_ci_low": bounds.low, f"{name}_ci_high": bounds.high}
+        low, high = self.bounds()
+        return {name: self.value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def centred(value: float | None, draws: Floats) -> Scored:
+    """A score that noise can only raise, such as ECE: its resamples, moved so that their mean is its value.
+
+    A resample repeats the noise of the sample and adds its own, so its ECE is larger in the mean; unmoved, the
+    interval of a well calibrated model would lie above its value.
+    """
+    if value is None:
+        return Scored(None, draws)
+    return Scored(value, np.maximum(draws - np.nanmean(draws) + value, 0.0))
 
 
 def additive_scores(task: str, labels: Ints, p_NK: Floats) -> dict[str, Additive]:
@@ -116,6 +137,7 @@ class Plan:
         """From the resamples of `statistics`, in their order."""
         columns = iter(draws[0].T)
         found = {name: Scored(_number(score.value()), next(columns)) for name, score in self.scores.items()}
+        found["ece"] = centred(found["ece"].value, found["ece"].draws)
         points = []
         for (point, flagged, threshold), score in zip(self.operating, self.at_points, strict=True):
             values = score.value()
@@ -124,7 +146,7 @@ class Plan:
             }
             points.append(OperatingPoint(point, float(flagged.mean()), threshold, rates))
         rows_BK = np.stack([next(columns) for _ in range(self.options)], axis=1)
-        found["smece"] = Scored(self.smooth, draws[1])
+        found["smece"] = centred(self.smooth, draws[1])
         return Details(found, points, rows_BK)
 
 

@@ -204,13 +204,18 @@ def _hash_rows(part: TaskRows) -> str:
 
 
 def _said_of_scores(table: pa.Table) -> dict[str, Any]:
-    """How a model's rows were scored: methods, prompt tokens, how much of the notes was cut."""
+    """How a model's rows were scored: methods, prompt tokens, how much of the notes was cut.
+
+    A classifier reads no prompt: its shots and prompt are null.
+    """
     import pyarrow.compute as pc
 
     cut = table["truncated_tokens"]
     has = cut.null_count < len(cut)
+    methods = sorted(table["method"].unique().to_pylist())
     return {
-        "methods": sorted(table["method"].unique().to_pylist()),
+        **({"shots": None, "prompt": None} if methods == ["classifier"] else {}),
+        "methods": methods,
         "prompt_tokens": _total(table["prompt_tokens"]),
         "truncated_tokens": _total(cut),
         "truncated_rows": int(pc.sum(pc.greater(cut, 0)).as_py() or 0) if has else None,

@@ -6,7 +6,7 @@ too. What the rows cannot give (one class only, no finite slope) is null, and `u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,8 @@ class Scored:
     def bounds(self) -> tuple[float | None, float | None]:
         """The 95 % interval: percentile; Wilson's where a share of 0 or 1 leaves resampling without a spread."""
         found = interval(self.value, self.draws)
-        if self.rows and self.value is not None and found.low == found.high and self.value in (0.0, 1.0):
+        has_width = found.low is None or found.high is None or found.high - found.low > 1e-9
+        if self.rows and self.value is not None and not has_width and min(self.value, 1 - self.value) < 1e-9:
             return wilson_interval(round(self.value * self.rows), self.rows)
         return found.low, found.high
 
@@ -137,12 +138,14 @@ class Plan:
         """From the resamples of `statistics`, in their order."""
         columns = iter(draws[0].T)
         found = {name: Scored(_number(score.value()), next(columns)) for name, score in self.scores.items()}
+        found["accuracy"] = replace(found["accuracy"], rows=len(self.scores["accuracy"].columns))
         found["ece"] = centred(found["ece"].value, found["ece"].draws)
         points = []
         for (point, flagged, threshold), score in zip(self.operating, self.at_points, strict=True):
             values = score.value()
             rates = {
-                name: Scored(_number(value), next(columns)) for name, value in zip(operating.RATES, values, strict=True)
+                name: Scored(_number(value), next(columns), rows)
+                for name, value, rows in zip(operating.RATES, values, operating.rows_of(score), strict=True)
             }
             points.append(OperatingPoint(point, float(flagged.mean()), threshold, rates))
         rows_BK = np.stack([next(columns) for _ in range(self.options)], axis=1)

@@ -18,7 +18,7 @@ from lang1.remede.ceiling import open_truth
 from lang1.remede.contamination import ModelSeen, seen_by_a_baseline, what_was_seen
 from lang1.remede.language_models import score_language_model
 from lang1.remede.numbers import check_recalibration, write_numbers
-from lang1.remede.provenance import describe_model, describe_tasks
+from lang1.remede.provenance import describe_models, describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
 from lang1.remede.scores import slug, write_scores
 from lang1.tasks.prompts import require_known
@@ -59,7 +59,7 @@ def evaluate(
         facts = {
             "seen": {name: known.reasons() for name, known in seen.items()},
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
-            "models": {name: describe_model(path) for name, path in models.items()},
+            "models": describe_models(models),
             "tasks": describe_tasks(tasks),
         }
         write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 SUBJECTS = ("lang1 finetuned joint", "lang1 finetuned")
 """the model that is compared with the others: the first of these that is evaluated"""
 
+WITHOUT_PROMPT = ("classifier", "encoder")
+"""methods of models that are given the note and no question"""
+COUNTED = ("shots_cut_words", "options_missing", "answers_refused")
+"""columns of a score file whose sums stand in metrics.json, where the file has them"""
+
 Rows = dict[tuple[str, str], TaskRows]
 
 
@@ -204,9 +209,9 @@ def _hash_rows(part: TaskRows) -> str:
 
 
 def _said_of_scores(table: pa.Table) -> dict[str, Any]:
-    """How a model's rows were scored: methods, prompt tokens, how much of the notes was cut.
+    """How a model's rows were scored: methods, shots, prompt tokens, how much was cut, and what a server left open.
 
-    A classifier reads no prompt: its shots and prompt are null.
+    What reads no prompt has neither shots nor prompt.
     """
     import pyarrow.compute as pc
 
@@ -214,11 +219,12 @@ def _said_of_scores(table: pa.Table) -> dict[str, Any]:
     has = cut.null_count < len(cut)
     methods = sorted(table["method"].unique().to_pylist())
     return {
-        **({"shots": None, "prompt": None} if methods == ["classifier"] else {}),
+        **({"shots": None, "prompt": None} if set(methods) <= set(WITHOUT_PROMPT) else {}),
         "methods": methods,
         "prompt_tokens": _total(table["prompt_tokens"]),
         "truncated_tokens": _total(cut),
         "truncated_rows": int(pc.sum(pc.greater(cut, 0)).as_py() or 0) if has else None,
+        **{name: _total(table[name]) for name in COUNTED if name in table.column_names},
     }
 
 

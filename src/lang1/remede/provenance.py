@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,23 @@ _LIBRARIES = (
 )
 
 
+def describe_models(models: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Every model by its name; of one that is not here but behind a server, nobody can tell the weights."""
+    return {
+        name: describe_model(model)
+        if isinstance(model, Path)
+        else {"kind": "served", "checkpoint": None, "weights_sha256": None}
+        for name, model in models.items()
+    }
+
+
 def describe_model(folder: Path) -> dict[str, Any]:
-    """A model folder as metrics.json names it: kind, checkpoint, hash of its weights, hash of its tokenizer."""
+    """A model folder as metrics.json names it: kind, checkpoint, hash of its weights, hash of its tokenizer.
+
+    A single file (GGUF) is known by its hash alone.
+    """
+    if folder.is_file():
+        return {"kind": "foreign", "checkpoint": "foreign", "weights_sha256": runs.sha256_file(folder)}
     card = runs.read_json(folder / CARD) if (folder / CARD).exists() else {}
     step = card.get("best_step") if card.get("kind") == "finetuned" else card.get("steps")
     kind = card.get("kind", "foreign")

@@ -1,4 +1,4 @@
-"""`lang1 remede ...`: the benchmark as something to pass on."""
+"""`lang1 remede table`: many evaluations side by side."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import typer
 
 from lang1 import runs
 
-app = typer.Typer(help="ReMedE: tables of many evaluations.", no_args_is_help=True, rich_markup_mode=None)
 
-
-@app.command()
 def table(
     runs_: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Scores folders, or runs that hold one.")],
     how: Annotated[Literal["html", "md", "latex"], typer.Option("--format", help="What to write.")] = "md",

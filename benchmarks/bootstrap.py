@@ -2,9 +2,9 @@
 `roc_auc_score`: a binary task, then one-versus-rest over 4 classes.
 
 Same rows, same number of resamples, every row its own patient, since scipy resamples rows. Each run is a fresh
-process, the peers alternate, all 1000 resamples of the peer are timed. scipy works in batches of 10, which is its
-fastest here and spares it the 2 GB that it takes otherwise. `ratio` is the peer's processor seconds over ours (both
-use one thread), `memory_ratio` our peak memory over the peer's; the interval ends must agree within the noise of
+process, the peers alternate, all 1000 resamples of the peer are timed. scipy works in batches of 10, which is faster
+than 1 or 100 here and spares it the memory of all resamples at once. `ratio` is the peer's processor seconds over ours
+(both use one thread), `memory_ratio` our peak memory over the peer's; the interval ends must agree within the noise of
 resampling.
 """
 

@@ -144,6 +144,8 @@ def test_recalibrated_rows_stand_beside_the_models_and_are_fitted_on_val(
     found = inputs.again(f"recalibrated-{method}", cfg)
     rows = {(r["model"], r["task"], r["split"]): r for r in found.json("metrics.json")["rows"]}
     models = [*inputs.models, "tfidf+logistic"]
+    counted = found.json("summary.json")["facts"]["contamination"]["test"]
+    assert sum(counted.values()) == len(models) * len(TASKS)  # a model and its recalibrated twin are one result
     assert found.json("metrics.json")["facts"]["recalibrate"] == method
     for model in models:
         after = f"{model}, {method} on val"

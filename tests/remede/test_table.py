@@ -22,11 +22,9 @@ from lang1.remede.table import build_board, make_table, to_html, to_latex, to_ma
 
 
 @pytest.fixture(scope="module")
-def few(inputs: Any) -> Any:
+def few(inputs: Any, config: EvaluateConfig) -> Any:
     """The same models on fewer rows."""
-    from conftest import CONFIG
-
-    return inputs.again("table-few", replace(CONFIG, baselines=(), splits=("test",), max_rows=20))
+    return inputs.again("table-few", replace(config, baselines=(), splits=("test",), max_rows=20))
 
 
 def cells(text: str) -> set[str]:

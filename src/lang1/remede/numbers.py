@@ -257,7 +257,7 @@ def _facts(
         "skipped": skipped,
         "versions": library_versions(),
         **known,
-        "contamination": _contamination_by_split(made.details),
+        "contamination": _contamination_by_split(made.results),
     }
 
 

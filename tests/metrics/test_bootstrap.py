@@ -184,6 +184,19 @@ def test_holm_by_hand() -> None:
     assert holm([0.6, 0.7]) == [1.0, 1.0]
 
 
+@given(st.lists(st.one_of(st.none(), st.integers(0, 50).map(lambda i: i / 50)), max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_holm_is_its_definition(p_values: list[float | None]) -> None:
+    """Adjusted p of each: the largest of (number of p at least as large) x p over the p no larger than it."""
+    known = sorted(p for p in p_values if p is not None)
+    for p, corrected in zip(p_values, holm(p_values), strict=True):
+        if p is None:
+            assert corrected is None
+        else:
+            steps = [min(1.0, (len(known) - j) * q) for j, q in enumerate(known) if q <= p]
+            assert corrected == pytest.approx(max(steps))
+
+
 def test_a_thousand_resamples_of_five_thousand_rows_take_under_a_second() -> None:
     positive, scores, clusters = cohort(5000, 3500)
     started = time.process_time()

@@ -134,6 +134,15 @@ def test_resampling_by_row_is_an_option_that_is_named(inputs: Any, evaluation: A
     for row in metrics["rows"]:
         assert row["value"] == by_patient[row["model"]]["value"]
         assert row["ci_low"] != by_patient[row["model"]]["ci_low"]
+        assert row["by_row"] is None  # it is the interval itself
+
+
+def test_the_interval_by_row_stands_beside_that_by_patient(evaluation: Any) -> None:
+    for row in evaluation.json("metrics.json")["rows"]:
+        by_row = row["by_row"]
+        assert by_row["ci_low"] < row["value"] < by_row["ci_high"]
+        assert by_row["ci_normal_low"] < row["value"] < by_row["ci_normal_high"]
+        assert (by_row["ci_low"], by_row["ci_high"]) != (row["ci_low"], row["ci_high"])
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])

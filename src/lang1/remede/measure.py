@@ -7,7 +7,7 @@ ceiling, so differences and shares are paired.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from lang1.metrics.bootstrap import (
     Ranking,
     Statistic,
     bootstrap,
+    bootstrap_auroc,
     interval,
     paired_p,
     rank,
@@ -94,6 +95,8 @@ class Resampled:
     scores: dict[str, Scored]
     """every other score by its name in metrics.json; empty for the truth"""
     points: list[OperatingPoint]
+    row_draws: Floats | None = None
+    """the headline with rows resampled instead of patients, where it was asked for"""
 
 
 def clusters_of(group: Group, by: By) -> Ints:
@@ -111,8 +114,12 @@ def resample(
     *,
     by: By = "patient",
     wanted: Wanted | None = None,
+    also_by_row: bool = False,
 ) -> dict[str | None, Resampled]:
-    """All scores of every model, and the AUROC of the truth under the key None, on shared resamples."""
+    """All scores of every model, and the AUROC of the truth under the key None, on shared resamples.
+
+    `also_by_row` adds the headline of each model with rows resampled, to stand beside.
+    """
     clusters = clusters_of(group, by)
     readers: dict[str | None, _Reader] = {
         model: _reader_of_model(group, p_NK, clusters, wanted or Wanted()) for model, p_NK in group.p.items()
@@ -128,7 +135,25 @@ def resample(
         name=f"{group.task}/{group.split}",
     )
     draws = iter(found)
-    return {model: reader.read([next(draws) for _ in reader.statistics]) for model, reader in readers.items()}
+    sampled = {model: reader.read([next(draws) for _ in reader.statistics]) for model, reader in readers.items()}
+    if also_by_row:
+        for model, row_draws in _by_row(group, resamples, seed).items():
+            sampled[model] = replace(sampled[model], row_draws=row_draws)
+    return sampled
+
+
+def _by_row(group: Group, resamples: int, seed: int) -> dict[str, Floats]:
+    """The headline of every model with each row as another patient."""
+    classes, n = _classes(group.options), len(group.labels)
+    each = np.arange(n)
+    rankings = [rank(group.labels == k, p_NK[:, k], each) for p_NK in group.p.values() for k in classes]
+    name = f"{group.task}/{group.split}/rows"
+    draws = bootstrap_auroc(rankings, n, resamples=resamples, seed=seed, name=name)
+    present = [i for i, ranking in enumerate(rankings[: len(classes)]) if ranking is not None]
+    if not present:
+        return dict.fromkeys(group.p, draws[:, 0])
+    width = len(classes)
+    return {model: draws[:, [m * width + i for i in present]].mean(axis=1) for m, model in enumerate(group.p)}
 
 
 @dataclass(frozen=True)
@@ -272,7 +297,21 @@ def metrics_of(group: Group, model: str, sampled: dict[str | None, Resampled]) -
         "operating": [point.fields() for point in mine.points],
         "undefined": details.reasons(missing, one_class),
         "tied_pairs": _tied_pairs(labels, p_NK),
+        "by_row": _by_row_interval(mine),
         "delong": _delong(labels, p_NK, mine.value),
+    }
+
+
+def _by_row_interval(mine: Resampled) -> dict[str, float | None] | None:
+    """The headline's interval with rows resampled; null where it was not asked for."""
+    if mine.row_draws is None:
+        return None
+    bounds = interval(mine.value, mine.row_draws)
+    return {
+        "ci_low": bounds.low,
+        "ci_high": bounds.high,
+        "ci_normal_low": bounds.normal_low,
+        "ci_normal_high": bounds.normal_high,
     }
 
 

@@ -136,7 +136,15 @@ def _measure_group(
     after = {after_name(model, cfg.recalibrate): (model, one) for model, one in fitted.items() if model in group.p}
     group = replace(group, p=group.p | {name: one.apply(group.p[model]) for name, (model, one) in after.items()})
     wanted = Wanted(cfg.operating_points, cfg.alert_rates)
-    sampled = measure.resample(group, truth_NK, cfg.bootstrap_resamples, seed, by=cfg.resample, wanted=wanted)
+    sampled = measure.resample(
+        group,
+        truth_NK,
+        cfg.bootstrap_resamples,
+        seed,
+        by=cfg.resample,
+        wanted=wanted,
+        also_by_row=cfg.resample == "patient",
+    )
     met = {model: count_seen(table) for model, table in tables.items()}
     for model in group.p:
         source, one = after.get(model, (model, None))

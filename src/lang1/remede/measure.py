@@ -15,7 +15,6 @@ import numpy as np
 
 from lang1.errors import InputError
 from lang1.metrics import delong
-from lang1.metrics.additive import resampled
 from lang1.metrics.bootstrap import (
     Ranking,
     Statistic,
@@ -27,8 +26,6 @@ from lang1.metrics.bootstrap import (
     resampled_auroc,
     resampled_ranking,
 )
-from lang1.metrics.calibration import BINS, calibration_curve, expected_calibration_error
-from lang1.metrics.operating import net_benefit
 from lang1.metrics.ranking import Floats, Ints, auroc, auroc_ovr, average_precision, headline_metric
 from lang1.remede import details
 from lang1.remede.ceiling import MIN_COVERED, share_of_achievable
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
 
 By = Literal["patient", "row"]
 """what is resampled"""
-THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
-"""of decision curves"""
 
 
 @dataclass(frozen=True)
@@ -353,43 +348,6 @@ def _delong(labels: Ints, p_NK: Floats, value: float | None) -> dict[str, float 
     se = delong.standard_error(shares)
     low, high = delong.interval(value, se)
     return {"se": se, "ci_low": low, "ci_high": high}
-
-
-def decision_of(group: Group, model: str, resamples: int, seed: int, by: By) -> dict[str, Any] | None:
-    """The decision curve of a binary task with its interval at each threshold; None for more options."""
-    if group.options > 2:
-        return None
-    curve = net_benefit(group.labels == 1, group.p[model][:, 1], THRESHOLDS)
-    clusters = clusters_of(group, by)
-    name = f"{group.task}/{group.split}"
-    statistic = resampled([curve], clusters)
-    draws = bootstrap([statistic], int(clusters.max()) + 1, resamples=resamples, seed=seed, name=name)[0]
-    points = []
-    values, k = curve.value(), len(THRESHOLDS)
-    for i, threshold in enumerate(THRESHOLDS):
-        net = Scored(float(values[i]), draws[:, i])
-        points.append({"threshold": threshold, **net.fields("net_benefit"), "treat_all": float(values[k + i])})
-    return {"task": group.task, "model": model, "split": group.split, "n": len(group.labels), "points": points}
-
-
-def calibration_of(group: Group, model: str) -> dict[str, Any]:
-    """15-bin curve: of option 1 for two options, of the most likely option for more."""
-    labels, p_NK = group.labels, group.p[model]
-    if group.options == 2:
-        curve, of = calibration_curve(labels == 1, p_NK[:, 1]), "option 1"
-    else:
-        curve, of = calibration_curve(labels == p_NK.argmax(axis=1), p_NK.max(axis=1)), "most likely option"
-    return {
-        "task": group.task,
-        "model": model,
-        "split": group.split,
-        "of": of,
-        "width": 1 / BINS,
-        "bins": [
-            {"low": b.low, "high": b.high, "predicted": b.predicted, "observed": b.observed, "n": b.n} for b in curve
-        ],
-        "ece": expected_calibration_error(labels, p_NK),
-    }
 
 
 def compare(group: Group, a: str, b: str, sampled: dict[str | None, Resampled]) -> dict[str, Any]:

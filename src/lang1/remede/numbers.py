@@ -23,6 +23,7 @@ from lang1.remede import measure
 from lang1.remede.ceiling import true_probabilities
 from lang1.remede.contamination import count_seen
 from lang1.remede.details import Wanted
+from lang1.remede.model_curves import calibration_of, decision_of
 from lang1.remede.provenance import describe_prompt, library_versions
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import probabilities, read_scores, score_path
@@ -156,8 +157,8 @@ def _measure_group(
         more = measure.metrics_of(group, model, sampled) | met[source] | said | _said_of_scores(tables[source])
         made.details.append(result | more | _said_of_model(models.get(source)))
         if group.split == cfg.headline_split:
-            made.curves.append(measure.calibration_of(group, model))
-            decision = measure.decision_of(group, model, cfg.bootstrap_resamples, seed, cfg.resample)
+            made.curves.append(calibration_of(group, model))
+            decision = decision_of(group, model, cfg.bootstrap_resamples, seed, cfg.resample)
             made.decisions.extend([] if decision is None else [decision])
     if subject in before:
         made.comparisons.extend(

@@ -20,6 +20,7 @@ PAGE_PER_COMMAND = {
     "watch": "monitor.md",
     "config": "configuration.md",
     "version": "install.md",
+    "remede table": "metrics.md",
 }
 """commands whose page has another name"""
 
@@ -30,13 +31,17 @@ def page_of(command: str) -> str:
 
 
 def commands() -> dict[str, Any]:
-    """Every command by name, in the order of `lang1 --help`."""
+    """Every command by name, in the order of `lang1 --help`; one of a group by both words."""
     import typer
 
     from lang1.cli import app
 
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {below}": inner[below] for below in inner}
+    return found
 
 
 def help_of(command: Any, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,6 @@ from lang1.cli.options import (
     Arguments,
     AsJson,
     Force,
-    Out,
     PrintConfig,
     Quiet,
     Seed,
@@ -20,14 +20,17 @@ from lang1.cli.options import (
     print_section,
     show,
 )
+from lang1.config import RunConfig
 from lang1.errors import InputError
 
 
 def evaluate(
-    tasks: Annotated[Path, folder("tasks", "Task rows from `lang1 tasks`.")],
-    model: Annotated[list[str], typer.Option("--model", help="Hugging Face folder, or NAME=FOLDER; may be repeated.")],
-    out: Out,
     arguments: Arguments = None,
+    tasks: Annotated[Path | None, folder("tasks", "Task rows from `lang1 tasks`.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Hugging Face folder, or NAME=FOLDER; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", show_default=False)] = None,
     tokens: Annotated[Path | None, folder("tokens", "Token shards: what the model saw in pretraining.")] = None,
     records: Annotated[Path | None, folder("records", "Records, for the columns+xgboost baseline.")] = None,
     truth: Annotated[
@@ -38,12 +41,22 @@ def evaluate(
     as_json: AsJson = False,
     force: Force = False,
     print_config: PrintConfig = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", metavar="A B", help="Score nothing: two models of scores that are there, paired."),
+    ] = None,
 ) -> None:
     """Score models and baselines on ReMedE: AUROC with intervals, comparisons on the same rows (5.5)."""
     config = configure(arguments, "evaluate", seed, quiet)
     if print_config:
         print_section(config, "evaluate")
         return
+    if compare is not None:
+        _compare(config, compare, as_json)
+        return
+    if tasks is None or out is None or not model:
+        missing = [name for name, value in (("--tasks", tasks), ("--model", model), ("--out", out)) if not value]
+        raise InputError(f"missing {', '.join(missing)}; lang1 evaluate --help shows what each is")
     from lang1.remede import evaluate as evaluate_models
 
     manifest = evaluate_models(
@@ -58,6 +71,14 @@ def evaluate(
         force=force,
     )
     show(manifest, out, as_json)
+
+
+def _compare(config: RunConfig, sides: tuple[Path, Path], as_json: bool) -> None:
+    from lang1.remede.compare import compare_models, comparison_text
+
+    cfg = config.evaluate
+    found = compare_models(*sides, resamples=cfg.bootstrap_resamples, seed=config.seed, by=cfg.resample)
+    print(json.dumps(found, sort_keys=True) if as_json else comparison_text(found))
 
 
 def _named_models(values: list[str]) -> dict[str, Path]:

@@ -35,7 +35,15 @@ class EvaluateConfig:
     batch_tokens: int = 4096
     """prompt tokens a forward"""
     bootstrap_resamples: int = 1000
-    """resamples of patients behind every interval (5.5)"""
+    """resamples behind every interval (5.5)"""
+    resample: Literal["patient", "row"] = "patient"
+    """what is drawn in a resample: patients with all their rows, or rows as if each were another patient"""
+    recalibrate: Literal["none", "temperature", "platt", "isotonic"] = "none"
+    """a map fitted on the validation rows of each model and task; metrics.json then has each model before and after"""
+    operating_points: tuple[float, ...] = (0.5,)
+    """probabilities of option 1 at which a binary task is cut: sensitivity, specificity, PPV, NPV, accuracy there"""
+    alert_rates: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2)
+    """shares of the rows that are flagged, highest probabilities first; the same numbers there"""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """number format of the models' matrix products; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0
@@ -57,6 +65,15 @@ class EvaluateConfig:
                 for name in ("max_rows", "max_rows_elsewhere")
             ),
             (self.bootstrap_resamples >= 20, "bootstrap_resamples", "at least 20: a 95 % interval needs tails"),
+            *(
+                (all(0 < level < 1 for level in getattr(self, name)), name, "between 0 and 1")
+                for name in ("operating_points", "alert_rates")
+            ),
+            (
+                self.recalibrate == "none" or "val" in self.splits,
+                "recalibrate",
+                "none where splits lack val: it is fitted on validation rows, never on a test split",
+            ),
             (self.threads >= 0, "threads", "0 or more"),
         )
 

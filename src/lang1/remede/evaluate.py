@@ -13,17 +13,15 @@ from typing import Any
 from lang1 import config, runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
-from lang1.metrics.bootstrap import holm
-from lang1.remede import baselines, measure
-from lang1.remede.ceiling import open_truth, true_probabilities
-from lang1.remede.contamination import ModelSeen, count_seen, seen_by_a_baseline, what_was_seen
+from lang1.remede import baselines
+from lang1.remede.ceiling import open_truth
+from lang1.remede.contamination import ModelSeen, seen_by_a_baseline, what_was_seen
 from lang1.remede.language_models import score_language_model
+from lang1.remede.numbers import check_recalibration, write_numbers
+from lang1.remede.provenance import describe_models, describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
-from lang1.remede.scores import read_scores, score_path, slug, write_scores
+from lang1.remede.scores import slug, write_scores
 from lang1.tasks.prompts import require_known
-
-SUBJECTS = ("lang1 finetuned joint", "lang1 finetuned")
-"""the model that is compared with the others: the first of these that is evaluated"""
 
 Rows = dict[tuple[str, str], TaskRows]
 
@@ -51,6 +49,7 @@ def evaluate(
         folder = open_tasks(tasks)
         require_known(cfg.tasks, folder.questions, tasks, "evaluate.tasks")
         rows, skipped = _read_rows(cfg, folder, seed)
+        check_recalibration(cfg, rows)
         seen = {name: what_was_seen(path, tokens, rows.values()) for name, path in models.items()}
         dtype = _prepare_torch(cfg, stage) if models else None
         for name, path in models.items():
@@ -60,8 +59,10 @@ def evaluate(
         facts = {
             "seen": {name: known.reasons() for name, known in seen.items()},
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
+            "models": describe_models(models),
+            "tasks": describe_tasks(tasks),
         }
-        _write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
+        write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 
     settings = {**config.dump(cfg), "models": list(models)}
     return runs.run_stage(out, "evaluate", settings, seed, inputs, work, force)
@@ -196,83 +197,3 @@ def _fit_and_write(
     if not whys:
         runs.write_json(_fit_notes(stage, kind, train.task), facts)
     return whys
-
-
-def _write_numbers(
-    cfg: EvaluateConfig,
-    stage: runs.Stage,
-    models: list[str],
-    rows: Rows,
-    truths: dict[str, Any] | None,
-    skipped: list[dict[str, str]],
-    seed: int,
-    known: dict[str, Any],
-) -> None:
-    results, details, comparisons, curves = [], [], [], []
-    subject = next((name for name in (*SUBJECTS, *models) if name in models), None)
-    for task, split in rows:
-        paths = {model: score_path(stage.out, model, task, split) for model in models}
-        tables = {m: read_scores(p) for m, p in paths.items() if p.exists()}
-        group = measure.group_scores(task, split, tables)
-        found = true_probabilities(truths, task, group.encounters, group.options) if truths else None
-        truth_NK = measure.usable_truth(found)
-        met = {model: count_seen(table) for model, table in tables.items()}
-        if truths and truth_NK is None:
-            skipped.append({"task": task, "split": split, "why": "the truth file knows too few rows: no ceiling"})
-        sampled = measure.resample(group, truth_NK, cfg.bootstrap_resamples, seed)
-        for model in group.p:
-            result = measure.result_of(group, model, sampled, truth_NK)
-            result["contamination"] = met[model]["contamination"]
-            results.append(result)
-            details.append(result | measure.metrics_of(group, model, sampled) | met[model])
-            if split == cfg.headline_split:
-                curves.append(measure.calibration_of(group, model))
-        if subject in group.p:
-            comparisons += [
-                measure.compare(group, subject, m, sampled)
-                | {"contamination_a": met[subject]["contamination"], "contamination_b": met[m]["contamination"]}
-                for m in group.p
-                if m != subject
-            ]
-    _add_holm(comparisons)
-    facts = {
-        "headline_split": cfg.headline_split,
-        "subject": subject,
-        "bootstrap_resamples": cfg.bootstrap_resamples,
-        "interval": "percentile, patients resampled",
-        "seed": seed,
-        "truth": truths is not None,
-        "precision": stage.facts.get("precision"),
-        "skipped": skipped,
-        **known,
-        "contamination": _contamination_by_split(details),
-    }
-    runs.write_json(stage.out / "metrics.json", {"rows": details, "facts": facts})
-    runs.write_json(stage.out / "calibration.json", curves)
-    runs.write_json(stage.out / "summary.json", {"results": results, "comparisons": comparisons, "facts": facts})
-    stage.count(
-        results=len(results),
-        comparisons=len(comparisons),
-        skipped=len(skipped),
-        rows=sum(len(part.table) for part in rows.values()),
-    )
-    stage.record(skipped=skipped, subject=subject)
-
-
-def _contamination_by_split(details: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """Results of each split by their word: notes, patients, none or unknown."""
-    counts: dict[str, dict[str, int]] = {}
-    for row in details:
-        split = counts.setdefault(row["split"], {})
-        split[row["contamination"]] = split.get(row["contamination"], 0) + 1
-    return counts
-
-
-def _add_holm(comparisons: list[dict[str, Any]]) -> None:
-    """Holm over the tasks of each split and alternative."""
-    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in comparisons:
-        families.setdefault((row["split"], row["model_b"]), []).append(row)
-    for family in families.values():
-        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = p

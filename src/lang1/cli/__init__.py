@@ -21,7 +21,7 @@ for _name in (
 
 import typer
 
-from lang1.cli import benchmark, data, tasks, training, walk
+from lang1.cli import benchmark, data, remede, tasks, training, walk
 from lang1.config.addresses import masked
 from lang1.errors import EXIT_BAD_INPUT, LangError
 
@@ -56,6 +56,11 @@ for _command in (
     benchmark.report,
 ):
     app.command()(_command)
+remede_app = typer.Typer(
+    name="remede", help="The benchmark for others: task pack, comprehension, perplexity.", no_args_is_help=True
+)
+remede.add_to(remede_app)
+app.add_typer(remede_app)
 app.command("config")(walk.show_config)
 app.command()(walk.version)
 

@@ -32,6 +32,11 @@ class EvaluateConfig:
     max_rows_elsewhere: int | None = None
     """the same for the splits that are not the headline; null: as max_rows"""
     max_note_tokens: int = 512
+    shots: int = 0
+    """answered examples of train before every question, classes in turn, none of an evaluated patient (5.5)"""
+    shot_tokens: int = 512
+    """budget that the notes of all examples share, in words (up to eight letters or digits, or one sign): counted
+    without a tokenizer, so that examples are cut alike for every model"""
     batch_tokens: int = 4096
     """prompt tokens a forward"""
     bootstrap_resamples: int = 1000
@@ -56,6 +61,8 @@ class EvaluateConfig:
                 (getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1, or null for all")
                 for name in ("max_rows", "max_rows_elsewhere")
             ),
+            (self.shots >= 0, "shots", "0 or more"),
+            (self.shot_tokens >= max(1, self.shots), "shot_tokens", "at least a word an example"),
             (self.bootstrap_resamples >= 20, "bootstrap_resamples", "at least 20: a 95 % interval needs tails"),
             (self.threads >= 0, "threads", "0 or more"),
         )

@@ -17,6 +17,7 @@ from lang1.metrics.bootstrap import holm
 from lang1.remede import baselines, measure
 from lang1.remede.ceiling import open_truth, true_probabilities
 from lang1.remede.contamination import ModelSeen, count_seen, seen_by_a_baseline, what_was_seen
+from lang1.remede.examples import choose_examples
 from lang1.remede.language_models import score_language_model
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
 from lang1.remede.scores import read_scores, score_path, slug, write_scores
@@ -53,12 +54,14 @@ def evaluate(
         rows, skipped = _read_rows(cfg, folder, seed)
         seen = {name: what_was_seen(path, tokens, rows.values()) for name, path in models.items()}
         dtype = _prepare_torch(cfg, stage) if models else None
+        examples = {task: choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed) for task, _ in rows}
         for name, path in models.items():
-            score_language_model(cfg, name, path, rows, seen[name], stage.out, dtype)
+            score_language_model(cfg, name, path, rows, seen[name], stage.out, dtype, examples)
         skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
         truths = open_truth(truth) if truth else None
         facts = {
             "seen": {name: known.reasons() for name, known in seen.items()},
+            "shots": {task: before.facts() for task, before in examples.items()} if cfg.shots else {},
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
         }
         _write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)

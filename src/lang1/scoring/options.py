@@ -30,6 +30,9 @@ METHOD = "one-token"
 """how the probabilities of a score file were read: each option is one token at the answer position"""
 LEAST_NOTE = 32
 """tokens of a note for which examples must leave room, where `max_note_tokens` is not smaller"""
+WIDTHS = 32
+"""a Llama's rows are padded to a multiple of so many tokens: a processor's kernels are built anew for each shape and
+kept, which for a shape a batch took more memory than the model's activations"""
 SHARED_PREFIX = 32
 """tokens that all prompts must begin with before they are worth computing apart: shots, not a chance likeness"""
 
@@ -149,12 +152,13 @@ def score_prompts(
             return _score_after(model, encoded, shared, option_ids, batch_tokens, pad_id)
     logits_NK = np.empty((len(encoded), len(option_ids)), dtype=np.float64)
     lengths = [len(prompt.ids) for prompt in encoded]
+    multiple = WIDTHS if type(model).__name__ == "LlamaForCausalLM" else 1  # others may have no position to spare
     with evaluating(model):
-        for rows in batches(longest_first(lengths), lengths, batch_tokens):
-            tokens_BT = padded([encoded[row].ids for row in rows], pad_id, model.device)
+        for rows in batches(longest_first(lengths), [round_up(length, multiple) for length in lengths], batch_tokens):
+            tokens_BT = padded([encoded[row].ids for row in rows], pad_id, model.device, multiple)
             last_B1 = torch.tensor([[lengths[row] - 1] for row in rows], device=model.device)
-            logits_B1V = answer_logits(model, tokens_BT, None, None, last_B1)
-            logits_NK[rows] = logits_B1V[:, 0, list(option_ids)].double().cpu().numpy()
+            logits_B1K = answer_logits(model, tokens_BT, None, None, last_B1, option_ids)
+            logits_NK[rows] = logits_B1K[:, 0].double().cpu().numpy()
     return logits_NK
 
 
@@ -266,7 +270,7 @@ def _score_packs(
     questions = [prompts.encoded[0].ids[-prompts.encoded[0].question_tokens :] for prompts in asked]
     head = _common_head(questions)
     notes = [[*prefix, *questions[0][:head]] for prefix in prefixes]
-    notes_BW = padded(notes, pad_id, model.device)
+    notes_BW = padded(notes, pad_id, model.device, WIDTHS)
     lengths_B1 = torch.tensor([[len(note)] for note in notes], device=model.device)
     place_W = torch.arange(notes_BW.shape[1], device=model.device)
     sizes = [len(question) - head for question in questions]
@@ -301,6 +305,11 @@ def _pack_mask(real_BW: Any, owner_Q: Any) -> Any:
     return ((seen_TT & real_BT[:, None]) | itself_TT)[:, None]
 
 
+def round_up(length: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-length // multiple) * multiple
+
+
 def longest_first(lengths: Sequence[int]) -> list[int]:
     """Places in an order of falling lengths."""
     return sorted(range(len(lengths)), key=lambda row: -lengths[row])
@@ -327,11 +336,11 @@ def batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> 
         yield batch
 
 
-def padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any) -> Any:
-    """(B, T) token ids, padded on the right."""
+def padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any, multiple: int = 1) -> Any:
+    """(B, T) token ids, padded on the right to a multiple of `multiple`."""
     import torch
 
-    width = max(len(row) for row in rows)
+    width = round_up(max(len(row) for row in rows), multiple)
     tokens = np.full((len(rows), width), pad_id, dtype=np.int64)
     for row, ids in zip(tokens, rows, strict=True):
         row[: len(ids)] = ids

@@ -1,10 +1,10 @@
 """Scoring of prompts of 100 to 560 tokens beside lm-eval 0.4.13's HFLM, on models of 15M and of 100M parameters.
 
-Same token ids, same model folder (random weights, 32,000 entries), fp32, one thread; two options of one token, which HFLM too reads
-from one forward. HFLM runs with batches of 1 and of 8 in every round, and the better median is the peer: on a CPU that
-is 1. Each run is a fresh process, the peers take turns. Of a run only the scoring is timed, in processor seconds;
-`ratio` is the peer's over ours, `memory_ratio` our peak memory over the peer's. The options' probabilities must agree
-to 1e-4.
+Same token ids, same model folder (random weights, 32,000 entries), fp32, one thread; two options of one token, which
+HFLM too reads from one forward. HFLM runs with batches of 1 and of 8 in every round, and the better median is the peer:
+on a CPU that is 1. Each run is a fresh process, the peers take turns. Of a run only the scoring is timed, in processor
+seconds; `ratio` is the peer's over ours, `memory_ratio` our peak memory over the peer's. The options' probabilities
+must agree to 1e-4.
 """
 
 from __future__ import annotations

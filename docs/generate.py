@@ -20,23 +20,33 @@ PAGE_PER_COMMAND = {
     "watch": "monitor.md",
     "config": "configuration.md",
     "version": "install.md",
+    "remede export-pack": "remede-pack.md",
+    "remede comprehension": "comprehension.md",
+    "remede perplexity": "evaluate.md",
 }
 """commands whose page has another name"""
 
 
 def page_of(command: str) -> str:
     """The page that speaks of a command."""
-    return PAGE_PER_COMMAND.get(command, f"{command}.md")
+    return PAGE_PER_COMMAND.get(command, f"{command.replace(' ', '-')}.md")
 
 
 def commands() -> dict[str, Any]:
-    """Every command by name, in the order of `lang1 --help`."""
+    """Every command by name, in the order of `lang1 --help`; those of a group with its name before theirs."""
     import typer
 
     from lang1.cli import app
 
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found |= (
+            {f"{name} {sub}": c for sub, c in command.commands.items()}
+            if hasattr(command, "commands")
+            else {name: command}
+        )
+    return found
 
 
 def help_of(command: Any, name: str) -> str:

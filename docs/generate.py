@@ -21,13 +21,16 @@ PAGE_PER_COMMAND = {
     "config": "configuration.md",
     "version": "install.md",
     "remede table": "metrics.md",
+    "remede export-pack": "remede-pack.md",
+    "remede comprehension": "comprehension.md",
+    "remede perplexity": "evaluate.md",
 }
 """commands whose page has another name"""
 
 
 def page_of(command: str) -> str:
     """The page that speaks of a command."""
-    return PAGE_PER_COMMAND.get(command, f"{command}.md")
+    return PAGE_PER_COMMAND.get(command, f"{command.replace(' ', '-')}.md")
 
 
 def commands() -> dict[str, Any]:

@@ -32,8 +32,13 @@ class EvaluateConfig:
     max_rows_elsewhere: int | None = None
     """the same for the splits that are not the headline; null: as max_rows"""
     max_note_tokens: int = 512
-    batch_tokens: int = 4096
-    """prompt tokens a forward"""
+    shots: int = 0
+    """answered examples of train before every question, classes in turn, none of an evaluated patient (5.5)"""
+    shot_tokens: int = 512
+    """budget that the notes of all examples share, in words (up to eight letters or digits, or one sign): counted
+    without a tokenizer, so that examples are cut alike for every model"""
+    batch_tokens: int = 1024
+    """prompt tokens a forward: on a CPU more bring no speed and take memory; a GPU is better fed with 16384"""
     bootstrap_resamples: int = 1000
     """resamples behind every interval (5.5)"""
     resample: Literal["patient", "row"] = "patient"
@@ -64,6 +69,8 @@ class EvaluateConfig:
                 (getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1, or null for all")
                 for name in ("max_rows", "max_rows_elsewhere")
             ),
+            (self.shots >= 0, "shots", "0 or more"),
+            (self.shot_tokens >= max(1, self.shots), "shot_tokens", "at least a word an example"),
             (self.bootstrap_resamples >= 20, "bootstrap_resamples", "at least 20: a 95 % interval needs tails"),
             *(
                 (all(0 < level < 1 for level in getattr(self, name)), name, "between 0 and 1")

@@ -21,6 +21,8 @@ from torch.nn import functional
 
 CACHED = 1 << 17
 """numbers of a row block: 512 KiB in fp32, with the blocks of the other operands within a core's second-level cache"""
+WIDE = 1 << 20
+"""numbers of a feed-forward part's inner rows that are held at once where nothing is kept for a backward: 4 MiB"""
 FEW_ROWS = 16
 """below so many rows a product is read from memory once, and MKL's matrix-vector code is the faster"""
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
@@ -313,6 +315,20 @@ def _swiglu_backward(
     return upped_NF, gated_NF, grad_NF
 
 
+def _norm_swiglu_in_blocks(
+    x_BTH: torch.Tensor, norm_H: torch.Tensor, eps: float, weights: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """`norm_swiglu` without gradients: the wide tensors are never whole, row block after row block has its own."""
+    gate, up, down = weights
+    x_NH = x_BTH.reshape(-1, x_BTH.shape[-1])
+    made, rows = torch.empty_like(x_NH), max(FEW_ROWS, WIDE // gate.shape[0])
+    for x, out in zip(x_NH.split(rows), made.split(rows), strict=True):
+        normed, _ = _norm(x, norm_H, eps)
+        hidden = functional.silu(product(normed, gate), inplace=True).mul_(product(normed, up))
+        torch.add(product(hidden, down), x, out=out)
+    return made.view(x_BTH.shape)
+
+
 def norm_swiglu(
     x_BTH: torch.Tensor,
     norm_H: torch.Tensor,
@@ -320,5 +336,7 @@ def norm_swiglu(
     weights: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> torch.Tensor:
     """`x + down(silu(gate(norm(x))) * up(norm(x)))` (B, T, H); weights: gate, up, down."""
+    if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _norm_swiglu_in_blocks(x_BTH, norm_H, eps, weights)
     made: torch.Tensor = _NormSwiglu.apply(x_BTH.reshape(-1, x_BTH.shape[-1]), norm_H, eps, *weights)
     return made.view(x_BTH.shape)

@@ -16,6 +16,7 @@ from lang1.errors import InputError
 from lang1.remede import baselines
 from lang1.remede.ceiling import open_truth
 from lang1.remede.contamination import ModelSeen, seen_by_a_baseline, what_was_seen
+from lang1.remede.examples import choose_examples
 from lang1.remede.language_models import score_language_model
 from lang1.remede.numbers import check_recalibration, write_numbers
 from lang1.remede.provenance import describe_models, describe_tasks
@@ -52,12 +53,14 @@ def evaluate(
         check_recalibration(cfg, rows)
         seen = {name: what_was_seen(path, tokens, rows.values()) for name, path in models.items()}
         dtype = _prepare_torch(cfg, stage) if models else None
+        examples = {task: choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed) for task, _ in rows}
         for name, path in models.items():
-            score_language_model(cfg, name, path, rows, seen[name], stage.out, dtype)
+            score_language_model(cfg, name, path, rows, seen[name], stage.out, dtype, examples)
         skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
         truths = open_truth(truth) if truth else None
         facts = {
             "seen": {name: known.reasons() for name, known in seen.items()},
+            "shots": {task: before.facts() for task, before in examples.items()} if cfg.shots else {},
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
             "models": describe_models(models),
             "tasks": describe_tasks(tasks),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,12 +22,22 @@ from lang1.cli.options import (
 )
 from lang1.errors import InputError
 
+if TYPE_CHECKING:
+    from lang1.remede import Server
+
 
 def evaluate(
     tasks: Annotated[Path, folder("tasks", "Task rows from `lang1 tasks`.")],
-    model: Annotated[list[str], typer.Option("--model", help="Hugging Face folder, or NAME=FOLDER; may be repeated.")],
+    model: Annotated[
+        list[str],
+        typer.Option("--model", help="[NAME=]FOLDER, or [NAME=]ADDRESS#MODEL; repeatable."),
+    ],
     out: Out,
     arguments: Arguments = None,
+    tokenizer: Annotated[
+        list[str] | None,
+        typer.Option("--tokenizer", help="Tokenizer folder of served models, or NAME=FOLDER; repeatable."),
+    ] = None,
     tokens: Annotated[Path | None, folder("tokens", "Token shards: what the model saw in pretraining.")] = None,
     records: Annotated[Path | None, folder("records", "Records, for the columns+xgboost baseline.")] = None,
     truth: Annotated[
@@ -48,7 +58,7 @@ def evaluate(
 
     manifest = evaluate_models(
         config.evaluate,
-        models=_named_models(model),
+        models=_named_models(model, tokenizer or []),
         tasks=tasks,
         tokens=tokens,
         records=records,
@@ -60,15 +70,33 @@ def evaluate(
     show(manifest, out, as_json)
 
 
-def _named_models(values: list[str]) -> dict[str, Path]:
-    models: dict[str, Path] = {}
-    for value in values:
+def _named_models(values: list[str], tokenizers: list[str]) -> dict[str, Path | Server]:
+    """Models by name: folders, and served models with the folder of their tokenizer."""
+    from lang1.remede import is_server, parse_server
+
+    for_all, for_one = None, dict[str, Path]()
+    for value in tokenizers:
         name, separator, folder = value.partition("=")
-        path = Path(folder if separator else value)
-        name = name if separator else path.name
+        if separator:
+            for_one[name] = Path(folder)
+        else:
+            for_all = Path(value)
+    models: dict[str, Path | Server] = {}
+    for value in values:
+        name, separator, where = ("", "", value) if is_server(value) else value.partition("=")
+        where = where if separator or is_server(value) else value
+        if is_server(where):
+            name = name or where.rpartition("#")[2]
+            found: Path | Server = parse_server(where, for_one.get(name, for_all))
+        else:
+            found = Path(where)
+            name = name if separator else found.name
         if name in models:
             raise InputError(f"--model {value}: the name {name} is taken; write NAME=FOLDER")
-        models[name] = path
+        models[name] = found
+    unknown = sorted(set(for_one) - set(models))
+    if unknown:
+        raise InputError(f"--tokenizer {unknown[0]}=...: there is no --model of this name")
     return models
 
 

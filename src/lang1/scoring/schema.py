@@ -34,6 +34,16 @@ def scores_schema(options: int) -> pa.Schema:
                 "prompt_tokens", pa.int32(), metadata={"meaning": "Tokens of the whole prompt; null for baselines."}
             ),
             pa.field("truncated_tokens", pa.int32(), metadata={"meaning": "Tokens of the note that were cut."}),
+            pa.field(
+                "options_missing",
+                pa.int32(),
+                metadata={"meaning": "Options that a server's likeliest tokens left out: a bound; null in memory."},
+            ),
+            pa.field(
+                "answers_refused",
+                pa.int32(),
+                metadata={"meaning": "Drawn answers that name no option; null where none was drawn."},
+            ),
             *[
                 pa.field(name, pa.bool_(), metadata={"meaning": f"{meaning}; null: nobody can tell."})
                 for name, meaning in (

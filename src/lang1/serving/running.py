@@ -25,6 +25,7 @@ def serve(settings: ServeSettings) -> None:
     name = settings.name or settings.model.resolve().name
     host, port = bound.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    bound.listen(128)  # before it is said, so that who reads the line is let in
     runs.say(f"serve: {name}, context {engine.context_length} tokens: http://{shown}:{port}/v1#{name}")
     # No access log: what is asked, by whom and when is the business of whoever stands before this server.
     config = uvicorn.Config(make_app(engine, name, key), log_level="warning", access_log=False, server_header=False)

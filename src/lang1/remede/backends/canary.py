@@ -119,8 +119,8 @@ def try_completions(model: RemedeCompletions, option_ids: Sequence[int], longest
         raise probe.fault("constant", "different prompts get the same answer")
     counts = probe.count(plain, ids)
     echo = probe.echo(dialect, ids, plain)
-    bos = probe.bos(dialect, ids, plain)
     cut = probe.cut(dialect, ids, longest, counts)
+    bos = probe.bos(dialect, ids, plain)
     as_text = probe.as_text(dialect, text, ids, plain)
     missing = option_logprobs(plain.entries, [model.option(token) for token in probe.option_ids])[1]
     if dialect.way == "top" and echo == "honoured":
@@ -166,10 +166,29 @@ class _Probe:
     def see(self, dialect: Dialect, prompt: Any) -> _Seen:
         """The answer to one prompt, of ids or a text. Raises Refusal."""
         prompts = prompt if isinstance(prompt, str) else [prompt]
-        return self._sent(self.model.payload(dialect, prompts, self.option_ids))
+        return self._seen(self._ask(self.model.payload(dialect, prompts, self.option_ids)))
 
-    def _sent(self, payload: dict[str, Any]) -> _Seen:
-        body = self._ask(payload)
+    def _body(self, dialect: Dialect, ids: list[int], named: list[int]) -> dict[str, Any] | None:
+        """An answer unread; None for a request that is refused."""
+        try:
+            return self._ask(self.model.payload(dialect, [ids], named))
+        except Refusal:
+            return None
+
+    def _names_on_request(self, dialect: Dialect, ids: list[int]) -> bool:
+        """Whether a server tells of the tokens that are named: asked for odd ones, so that none is told by chance."""
+        entries = len(self.model.tokenizer)
+        odd = sorted({entries * part // 11 for part in (2, 5, 7, 9)})
+        body = self._body(dialect, ids, odd)
+        if body is None:
+            return False
+        try:
+            told = {entry.token for entry in next_token_entries(choices_of(body, 1)[0])}
+        except Malformed:
+            return False
+        return set(odd) <= told and len(told) <= len(odd) + 1
+
+    def _seen(self, body: dict[str, Any]) -> _Seen:
         try:
             return _Seen(next_token_entries(choices_of(body, 1)[0]), prompt_tokens_of(body))
         except Malformed as error:
@@ -184,13 +203,13 @@ class _Probe:
         """The best way of reading options that the server understands."""
         for way, as_ids in (("named", True), ("top", True), ("top", False)):
             dialect = Dialect("named" if way == "named" else "top", as_ids, counts=False, echo=False)
-            try:
-                seen = self.see(dialect, ids)
-            except Refusal:
+            if way == "named" and not self._names_on_request(dialect, ids):
                 continue
+            body = self._body(dialect, ids, self.option_ids)
+            if body is None:
+                continue
+            seen = self._seen(body)
             told = {entry.token for entry in seen.entries}
-            if way == "named" and not told >= set(self.option_ids):
-                continue  # the field is ignored
             if as_ids and None in told:
                 continue  # tokens come back as text
             if way == "top" and len(seen.entries) < 2:

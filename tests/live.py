@@ -57,6 +57,8 @@ class Twisted:
     delay_s: float = 0.0
     asked: list[Body] = field(default_factory=list)
     """every POST, as it came"""
+    waiting: int = 0
+    most_at_once: int = 0
 
     def make(self) -> FastAPI:
         """The bad server."""
@@ -66,7 +68,10 @@ class Twisted:
         async def post(path: str, request: Request) -> Response:
             body = await request.json()
             self.asked.append(body)
+            self.waiting += 1
+            self.most_at_once = max(self.most_at_once, self.waiting)
             await asyncio.sleep(self.delay_s)
+            self.waiting -= 1
             status, answer = await self._real(f"/v1/{path}", self.ask(dict(body)))
             if status != 200:
                 return JSONResponse(answer, status_code=status)

@@ -24,17 +24,20 @@ CONFIG = EvaluateConfig(
 )
 
 
-def write_letter_model(folder: Path) -> Path:
+def write_letter_model(folder: Path, hidden: int = 32, heads: int = 2) -> Path:
     """The small model of small_benchmark, taught for a few seconds to answer a question with one of its letters."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     from lang1.scoring.options import encode_prompts, option_token_ids
     from lang1.tasks.prompts import question_for
 
     write_model(folder, 4)
     torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    shape = LlamaForCausalLM.from_pretrained(folder).config
+    shape.hidden_size, shape.num_attention_heads, shape.head_dim = hidden, heads, hidden // heads
+    torch.manual_seed(4)
+    model: Any = LlamaForCausalLM(shape)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     draw = np.random.default_rng(1)
     words = ("cough", "sepsis", "fracture", "edema", "stroke", "patient", "seen", "ward", "family", "stable")

@@ -228,6 +228,19 @@ def _prompts(tasks: Path, model: Path) -> dict[str, tuple[int, ...]]:
     return {row: tuple(p.ids) for row, p in zip(table["row_id"].to_pylist(), encoded, strict=True)}
 
 
+def test_the_command_ends_with_one_line_and_exit_code_2(app: Any, model: Path, tasks: Path, tmp_path: Path) -> None:
+    with Twisted(app, tell=lambda asked, good: refusing(401)(asked)).serving() as url:
+        command = [
+            *(sys.executable, "-m", "lang1.cli", "evaluate", "evaluate.tasks=[mortality]", "evaluate.splits=[test]"),
+            *("evaluate.headline_split=test", "evaluate.baselines=[]", "--quiet", "--tasks", str(tasks)),
+            *("--model", f"{url}#model", "--tokenizer", str(model), "--out", str(tmp_path / "scores")),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"lang1: {url}#model: refuses a request without a key")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_journal_holds_numbers_and_row_ids_and_no_text(app: Any, model: Path, tasks: Path, tmp_path: Path) -> None:
     with Twisted(app, tell=after(CANARY_REQUESTS + 10, refusing(401))).serving() as url, pytest.raises(Unfinished):
         run(tmp_path / "scores", tasks, {"served": completions(url, model)}, ONE)

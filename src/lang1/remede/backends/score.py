@@ -51,6 +51,7 @@ def score_served_model(
     is kept.
     """
     folder = stage.scratch() / "api" / slug(name)
+    told = folder / "facts.json"
     waiting = [part for part in rows.values() if not score_path(stage.out, name, part.task, part.split).exists()]
     journals = {(part.task, part.split): folder / f"{part.task}-{part.split}.jsonl" for part in waiting}
     if waiting:
@@ -59,15 +60,14 @@ def score_served_model(
         line.headers()  # a key that is not set is told before anything is sent
         try:
             if server.kind == "chat":
-                facts = _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed)
+                _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed, told)
             else:
-                facts = _score_completions(cfg, name, line, waiting, journals, seen, stage.out)
+                _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told)
         except InputError as error:
             if not any(path.exists() for path in journals.values()) or isinstance(error, Unfinished):
                 raise
             raise Unfinished(str(error)) from None  # a fault of a server that answered before: keep what it said
-        runs.write_json(folder / "facts.json", facts)
-    facts = runs.read_json(folder / "facts.json")
+    facts: dict[str, Any] = runs.read_json(told)
     return facts | _counted(stage.out, name, rows)
 
 
@@ -94,7 +94,9 @@ def _score_completions(
     journals: dict[tuple[str, str], Path],
     seen: ModelSeen,
     out: Path,
-) -> dict[str, Any]:
+    told: Path,
+) -> None:
+    """`told`: the file that gets what the canary found, before anything is scored."""
     folder = line.server.tokenizer
     if folder is None:
         raise InputError(f"{line.server}: needs the folder of its tokenizer; give --tokenizer FOLDER")
@@ -112,12 +114,12 @@ def _score_completions(
     longest = max(len(prompt.ids) for encoded in prompts.values() for prompt in encoded)
     tried = try_completions(model, sorted({token for ids in options.values() for token in ids}), longest)
     say_known(line.server, tried.facts)
+    runs.write_json(told, {"server": str(line.server), "context_length": context, "canary": tried.facts})
     model.dialect = tried.dialect
     for part in parts:
         key = (part.task, part.split)
         answers = _complete_part(model, part, prompts[key], options[part.task], journals[key])
         _write(out, name, part, answers, [prompt.truncated_tokens for prompt in prompts[key]], seen)
-    return {"server": str(line.server), "context_length": context, "canary": tried.facts}
 
 
 def _complete_part(
@@ -179,25 +181,31 @@ def _score_chat(
     seen: ModelSeen,
     out: Path,
     seed: int,
-) -> dict[str, Any]:
+    told: Path,
+) -> None:
     model = RemedeChat(line, seed)
     tokenizer = load_tokenizer(line.server.tokenizer) if line.server.tokenizer else None
     notes = {
         (part.task, part.split): [_cut(tokenizer, text, cfg.max_note_tokens) for text in part.strings("text")]
         for part in parts
     }
-    part, note = max(
-        ((part, note) for part in parts for note in notes[part.task, part.split]), key=lambda pair: pair[1].tokens
+    longest, tokens = max(
+        (
+            (note.text + render_question(part.question), note.tokens)
+            for part in parts
+            for note in notes[part.task, part.split]
+        ),
+        key=lambda pair: len(pair[0]),
     )
-    tried = try_chat(model, note.text + render_question(part.question), note.tokens)
+    tried = try_chat(model, longest, tokens)
     say_known(line.server, tried.facts)
+    runs.write_json(told, {"server": str(line.server), "canary": tried.facts})
     model.dialect = tried.dialect
     for part in parts:
         key = (part.task, part.split)
         greedy = is_greedy(cfg.api, part.task)
         answers = _chat_part(model, part, notes[key], greedy, journals[key])
         _write(out, name, part, answers, [note.truncated for note in notes[key]], seen)
-    return {"server": str(line.server), "canary": tried.facts}
 
 
 def _chat_part(model: RemedeChat, part: TaskRows, notes: list[_Cut], greedy: bool, journal: Path) -> list[RowAnswer]:

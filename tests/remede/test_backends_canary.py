@@ -12,8 +12,9 @@ from fastapi.responses import JSONResponse
 
 from lang1.config import ApiConfig
 from lang1.errors import InputError
-from lang1.remede.backends.canary import try_chat, try_completions
+from lang1.remede.backends.canary import try_completions
 from lang1.remede.backends.chat import RemedeChat
+from lang1.remede.backends.chat_canary import try_chat
 from lang1.remede.backends.completions import RemedeCompletions
 from lang1.remede.backends.transport import Line
 from live import Body, Twisted, real_app, serving, without
@@ -130,6 +131,7 @@ FAULTS = {
         telling(sent),
         "cuts the prompt",
     ),
+    "loses the end": (each_prompt(lambda ids: ids[:150]), telling(sent), "cuts the prompt|two answers"),
     "chat shape": (same, as_chat, "answers in the chat shape"),
     "no log-probabilities": (without("logprobs", "logprob_token_ids"), without_logprobs, "no log-probabilities"),
     "log-probabilities that are none": (same, broken, "no log-probabilities: .*no number"),
@@ -149,7 +151,7 @@ def test_a_bad_server_is_refused_by_the_name_of_its_fault(kind: str, app: Any, m
 
 def test_a_bad_server_that_knows_neither_names_nor_echo_is_found_too(app: Any, model: Path) -> None:
     quiet = without("logprob_token_ids", "echo", "return_tokens_as_token_ids")
-    nothing = "cuts the prompt: another first half of 200 tokens changes nothing"
+    nothing = "cuts the prompt: another beginning of 200 tokens changes nothing"
     for kind in ("drops BOS", "cuts the prompt, says it did not", "constant scores"):
         ask, tell, fault = FAULTS[kind]
         fault = nothing if kind.startswith("cuts") else fault

@@ -78,7 +78,7 @@ BAD = {
     "no choices": (lambda asked: JSONResponse({"choices": []}), "0 choices where 1 were asked for", 3),
     "elsewhere": (lambda asked: RedirectResponse("http://127.0.0.1:9/x", 307), r"to another address \(HTTP 307\)", 1),
 }
-CANARY_REQUESTS = 11
+CANARY_REQUESTS = 12
 
 
 @pytest.mark.parametrize("kind", BAD)

@@ -10,29 +10,21 @@ recorded and not judged: a small model may fail them.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from lang1 import runs
 from lang1.errors import InputError
 from lang1.remede.backends.answers import (
-    Entry,
     choices_of,
     echoed_logprobs,
-    named_option,
     next_token_entries,
     option_logprobs,
     prompt_tokens_of,
 )
 from lang1.remede.backends.completions import Dialect, RemedeCompletions
+from lang1.remede.backends.probes import Seen, easy_lines, named_fault, passage
 from lang1.remede.backends.transport import Malformed, Refusal, ask
-from lang1.tasks.prompts import LETTERS
-
-if TYPE_CHECKING:
-    from lang1.remede.backends.chat import ChatDialect, RemedeChat
 
 SAME = 1e-4
 """nats: answers nearer than this are of one prompt; other prompts are farther apart in any model that reads them"""
@@ -48,70 +40,13 @@ class Tried:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class TriedChat:
-    """What the canary found of a chat."""
-
-    dialect: ChatDialect
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """An answer to a probe."""
-
-    entries: list[Entry]
-    counted: int | None
-
-    def distance(self, other: _Seen) -> float:
-        """Largest difference between two answers over the tokens that both tell about; infinite when there is none."""
-        mine, theirs = ({(e.token, e.text): e.logprob for e in seen.entries} for seen in (self, other))
-        common = mine.keys() & theirs.keys()
-        return max((abs(mine[key] - theirs[key]) for key in common), default=float("inf"))
-
-
-@dataclass(frozen=True)
-class _Line:
-    """An easy question and its answer."""
-
-    text: str
-    options: list[str]
-    answer: str
-
-
-def _passage(most_tokens: int, count: Callable[[str], int]) -> str:
-    """As many sentences of the passage as fit, one at least."""
-    text = ""
-    for sentence in _file()["passage"]:
-        if text and count(text + sentence) > most_tokens:
-            break
-        text += sentence
-    return text
-
-
-def _lines() -> list[_Line]:
-    return [_Line(**line) for line in _file()["lines"]]
-
-
-def _file() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((files("lang1.remede.backends") / "canary.json").read_text(encoding="utf-8"))
-    return loaded
-
-
-def _fault(server: Any, name: str, why: str) -> InputError:
-    return InputError(f"{server}: canary: {name}: {why}; nothing was scored")
-
-
-# --- completions -------------------------------------------------------------------------------------------------
-
-
 def try_completions(model: RemedeCompletions, option_ids: Sequence[int], longest: int) -> Tried:
     """Try a completions server with prompts of up to `longest` tokens and the tokens of the options that will be asked.
 
     Raises InputError with the name of the fault, Unfinished for a server that does not answer.
     """
     probe = _Probe(model, list(option_ids))
-    text = _passage(model.context_length - 2, lambda part: len(probe.ids(part)))
+    text = passage(model.context_length - 2, lambda part: len(probe.ids(part)))
     ids = probe.ids(text)
     dialect, plain = probe.negotiate(ids)
     known, answers = probe.known_answers(dialect)
@@ -157,13 +92,13 @@ class _Probe:
         self.option_ids = option_ids
 
     def fault(self, name: str, why: str) -> InputError:
-        return _fault(self.line.server, name, why)
+        return named_fault(self.line.server, name, why)
 
     def ids(self, text: str) -> list[int]:
         """A text's tokens, BOS by the tokenizer's own rule."""
         return [int(token) for token in self.model.tokenizer(text)["input_ids"]]
 
-    def see(self, dialect: Dialect, prompt: Any) -> _Seen:
+    def see(self, dialect: Dialect, prompt: Any) -> Seen:
         """The answer to one prompt, of ids or a text. Raises Refusal."""
         prompts = prompt if isinstance(prompt, str) else [prompt]
         return self._seen(self._ask(self.model.payload(dialect, prompts, self.option_ids)))
@@ -188,9 +123,9 @@ class _Probe:
             return False
         return set(odd) <= told and len(told) <= len(odd) + 1
 
-    def _seen(self, body: dict[str, Any]) -> _Seen:
+    def _seen(self, body: dict[str, Any]) -> Seen:
         try:
-            return _Seen(next_token_entries(choices_of(body, 1)[0]), prompt_tokens_of(body))
+            return Seen(next_token_entries(choices_of(body, 1)[0]), prompt_tokens_of(body))
         except Malformed as error:
             shape = "answers in the chat shape" if _is_chat(body) else "no log-probabilities"
             raise self.fault(shape, f"/completions answers {error}") from None
@@ -199,7 +134,7 @@ class _Probe:
         body: dict[str, Any] = ask(self.line, payload, lambda answer: answer)
         return body
 
-    def negotiate(self, ids: list[int]) -> tuple[Dialect, _Seen]:
+    def negotiate(self, ids: list[int]) -> tuple[Dialect, Seen]:
         """The best way of reading options that the server understands."""
         for way, as_ids in (("named", True), ("top", True), ("top", False)):
             dialect = Dialect("named" if way == "named" else "top", as_ids, counts=False, echo=False)
@@ -236,10 +171,10 @@ class _Probe:
                     "return_tokens_as_token_ids",
                 )
 
-    def known_answers(self, dialect: Dialect) -> tuple[int, list[_Seen]]:
+    def known_answers(self, dialect: Dialect) -> tuple[int, list[Seen]]:
         """How many easy lines are answered rightly, and the answers."""
         right, seen = 0, []
-        for line in _lines():
+        for line in easy_lines():
             answer = self.see(dialect, self.ids(line.text))
             seen.append(answer)
             options = [self.model.option(token) for token in self.option_ids]
@@ -248,7 +183,7 @@ class _Probe:
             right += missing < len(options) and best == line.answer
         return right, seen
 
-    def count(self, seen: _Seen, ids: list[int]) -> bool:
+    def count(self, seen: Seen, ids: list[int]) -> bool:
         """Whether the server counts a prompt's tokens; a wrong count is a fault."""
         if seen.counted is None:
             return False
@@ -256,7 +191,7 @@ class _Probe:
             raise self.fault(*_miscounted(seen.counted, len(ids)))
         return True
 
-    def echo(self, dialect: Dialect, ids: list[int], plain: _Seen) -> Literal["honoured", "ignored", "refused"]:
+    def echo(self, dialect: Dialect, ids: list[int], plain: Seen) -> Literal["honoured", "ignored", "refused"]:
         """Whether the prompt's log-probabilities come back, token for token, and agree with the next token's."""
         asked = [*ids, self.option_ids[0]]
         payload = self.model.payload(Dialect("echo", dialect.as_ids, False, True), [asked])
@@ -283,7 +218,7 @@ class _Probe:
             raise self.fault("two answers", "echo and the next token give an option different log-probabilities")
         return "honoured"
 
-    def bos(self, dialect: Dialect, ids: list[int], plain: _Seen) -> str:
+    def bos(self, dialect: Dialect, ids: list[int], plain: Seen) -> str:
         """That BOS is neither dropped nor added: a prompt with it and one without it are two prompts."""
         bos = self.model.tokenizer.bos_token_id
         if bos is None:
@@ -295,14 +230,16 @@ class _Probe:
         return "kept as sent"
 
     def cut(self, dialect: Dialect, ids: list[int], longest: int, counts: bool) -> int:
-        """That a prompt as long as any that will be sent is read to its beginning."""
+        """That a prompt as long as any that will be sent is read from its beginning to its end."""
         start, words = ids[: _bos_length(self.model, ids)], ids[_bos_length(self.model, ids) :]
         length = max(longest, len(ids))
         body = (words * (length // len(words) + 1))[: length - len(start)]
-        half = len(body) // 2
-        long, other = [*start, *body], [*start, *reversed(body[:half]), *body[half:]]
+        part = max(4, len(body) // 8)
+        long = [*start, *body]
+        begun = [*start, *reversed(body[:part]), *body[part:]]
+        ended = [*start, *body[:-part], *reversed(body[-part:])]
         try:
-            seen, changed = self.see(dialect, long), self.see(dialect, other)
+            seen, *changed = (self.see(dialect, prompt) for prompt in (long, begun, ended))
         except Refusal as refusal:
             raise self.fault(
                 "refuses long prompts",
@@ -311,11 +248,12 @@ class _Probe:
             ) from None
         if counts and seen.counted != len(long):
             raise self.fault(*_miscounted(seen.counted or 0, len(long)))
-        if seen.distance(changed) < SAME / 10:
-            raise self.fault("cuts the prompt", f"another first half of {len(long)} tokens changes nothing")
+        for where, other in zip(("beginning", "end"), changed, strict=True):
+            if seen.distance(other) < SAME / 10:
+                raise self.fault("cuts the prompt", f"another {where} of {len(long)} tokens changes nothing")
         return len(long)
 
-    def as_text(self, dialect: Dialect, text: str, ids: list[int], plain: _Seen) -> str:
+    def as_text(self, dialect: Dialect, text: str, ids: list[int], plain: Seen) -> str:
         """That the tokenizer is the server's own: the same passage as text has as many tokens and the same answer."""
         try:
             seen = self.see(dialect, text)
@@ -336,7 +274,7 @@ class _Probe:
             )
         return "yes"
 
-    def misses_all(self, seen: _Seen) -> bool:
+    def misses_all(self, seen: Seen) -> bool:
         """True when no option is among the tokens that an answer tells about."""
         options = [self.model.option(token) for token in self.option_ids]
         return option_logprobs(seen.entries, options)[1] == len(options)
@@ -359,130 +297,3 @@ def _miscounted(counted: int, sent: int) -> tuple[str, str]:
 def _is_chat(body: dict[str, Any]) -> bool:
     choices = body.get("choices")
     return isinstance(choices, list) and any(isinstance(choice, dict) and "message" in choice for choice in choices)
-
-
-# --- chat --------------------------------------------------------------------------------------------------------
-
-
-def try_chat(model: RemedeChat, long_text: str, long_tokens: int) -> TriedChat:
-    """Try a chat server; `long_text` is as long as the longest question will be, of `long_tokens` tokens at least.
-
-    Raises InputError with the name of the fault, Unfinished for a server that does not answer.
-    """
-    probe = _ChatProbe(model)
-    dialect = probe.negotiate()
-    wish = model.line.api.chat_scores
-    tells = wish != "samples" and probe.tells_logprobs(dialect)
-    if wish == "top_logprobs" and not tells:
-        raise probe.fault(
-            "no log-probabilities",
-            "no letter stands among the likeliest tokens of an answer; set chat_scores=samples",
-        )
-    right, readable = probe.known_answers(dialect)
-    if tells:
-        dialect = replace(dialect, way="top_logprobs")
-    elif not readable:
-        raise probe.fault(
-            "names no option",
-            "no answer to an easy question is a letter; raise evaluate.api.max_answer_tokens for a model that thinks "
-            "first, or give evaluate.api.instruction",
-        )
-    facts = {
-        "read": dialect.way,
-        "answers_a_request": model.line.api.samples if dialect.many else 1,
-        "limit_field": dialect.limit_field,
-        "longest_question_tried": probe.cut(dialect, long_text, long_tokens),
-        "known_answers_right": right,
-        "known_answers_readable": readable,
-        "known_answers_asked": len(_lines()),
-    }
-    return TriedChat(dialect, facts)
-
-
-class _ChatProbe:
-    """The chat server under trial."""
-
-    def __init__(self, model: RemedeChat) -> None:
-        self.model = model
-        self.line = model.line
-
-    def fault(self, name: str, why: str) -> InputError:
-        return _fault(self.line.server, name, why)
-
-    def ask(self, dialect: ChatDialect, text: str, *, greedy: bool = True, n: int = 1) -> dict[str, Any]:
-        """The whole answer to one question. Raises Refusal."""
-        payload = self.model.payload(dialect, text, greedy=greedy, n=n, seed=1)
-        body: dict[str, Any] = ask(self.line, payload, lambda answer: answer)
-        return body
-
-    def negotiate(self) -> ChatDialect:
-        """The fields that the server takes, and whether `n` gives as many answers."""
-        from lang1.remede.backends.chat import ChatDialect, texts_of
-
-        text, wanted = _lines()[0].text, self.line.api.samples
-        limits: tuple[Literal["max_tokens", "max_completion_tokens"], ...] = ("max_tokens", "max_completion_tokens")
-        for limit in limits:
-            for n in dict.fromkeys((wanted, 1)):
-                dialect = ChatDialect("samples", limit, many=n == wanted)
-                try:
-                    body = self.ask(dialect, text, greedy=False, n=n)
-                except Refusal:
-                    continue
-                choices = body.get("choices")
-                count = len(choices) if isinstance(choices, list) else 0
-                try:
-                    texts_of(body, count)
-                except Malformed as error:
-                    raise self.fault("answers in another shape", f"/chat/completions answers {error}") from None
-                if count == 0:
-                    raise self.fault("answers nothing", "a question gets no choices")
-                return replace(dialect, many=count == wanted)
-        raise self.fault("refuses questions", "a chat of one short message is not taken (HTTP 400)")
-
-    def tells_logprobs(self, dialect: ChatDialect) -> bool:
-        """Whether answers tell their likeliest first tokens, with letters among them."""
-        asking, seen = replace(dialect, way="top_logprobs"), []
-        for line in _lines():
-            try:
-                body = self.ask(asking, line.text)
-                seen.append(_Seen(next_token_entries(choices_of(body, 1)[0]), prompt_tokens_of(body)))
-            except (Refusal, Malformed):
-                return False
-        if all(seen[0].distance(other) == 0 for other in seen[1:]):
-            raise self.fault("constant", "different questions get the same answer")
-        told = {entry.text.strip() for answer in seen for entry in answer.entries if entry.text is not None}
-        return all(len(answer.entries) > 1 for answer in seen) and bool(told & {"A", "B"})
-
-    def known_answers(self, dialect: ChatDialect) -> tuple[int, int]:
-        """Easy questions that are answered rightly, and those whose answer can be read at all."""
-        from lang1.remede.backends.chat import texts_of
-
-        right, readable = 0, 0
-        for line in _lines():
-            (answer,) = texts_of(self.ask(dialect, line.text), 1)
-            named = named_option(answer, line.options, LETTERS[: len(line.options)])
-            readable += named is not None
-            right += named is not None and LETTERS[named] == line.answer
-        return right, readable
-
-    def cut(self, dialect: ChatDialect, long_text: str, long_tokens: int) -> str:
-        """That a question as long as any is read whole, where the server counts."""
-        try:
-            counted = prompt_tokens_of(self.ask(dialect, long_text))
-        except Refusal as refusal:
-            raise self.fault(
-                "refuses long prompts",
-                f"one of about {long_tokens} tokens, as long as the longest row's, is not taken (HTTP "
-                f"{refusal.status}); lower evaluate.max_note_tokens",
-            ) from None
-        if counted is None:
-            return "not counted"
-        if counted < long_tokens:
-            raise self.fault("cuts the prompt", f"a question of {long_tokens} tokens or more was read as {counted}")
-        return f"{counted} tokens"
-
-
-def say_known(server: Any, facts: dict[str, Any]) -> None:
-    """One line about the canary."""
-    right, asked = facts["known_answers_right"], facts["known_answers_asked"]
-    runs.say(f"evaluate: canary of {server}: {facts['read']}, {right} of {asked} easy lines right")

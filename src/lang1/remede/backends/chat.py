@@ -139,7 +139,7 @@ class RemedeChat(LocalChatCompletion):
     def _dialect(self, rows: Sequence[ChatRow]) -> ChatDialect:
         """The canary's; it is sent here where nobody has sent it before (the harness)."""
         if self.dialect is None:
-            from lang1.remede.backends.canary import try_chat
+            from lang1.remede.backends.chat_canary import try_chat
 
             longest = max((row.text for row in rows), key=len)
             self.dialect = try_chat(self, longest, len(longest.split())).dialect

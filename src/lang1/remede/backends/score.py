@@ -18,12 +18,14 @@ from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError, Unfinished
 from lang1.models.load import load_config, load_tokenizer
-from lang1.remede.backends.canary import say_known, try_chat, try_completions
+from lang1.remede.backends.canary import try_completions
 from lang1.remede.backends.chat import ChatAnswered, ChatRow, RemedeChat
+from lang1.remede.backends.chat_canary import try_chat
 from lang1.remede.backends.completions import Answered, Asked, RemedeCompletions
 from lang1.remede.backends.journal import RowAnswer, append_answers, read_journal
 from lang1.remede.backends.limits import is_greedy
 from lang1.remede.backends.models import served_context
+from lang1.remede.backends.probes import say_known
 from lang1.remede.backends.servers import Server
 from lang1.remede.backends.transport import Line
 from lang1.remede.contamination import ModelSeen

@@ -1,4 +1,7 @@
-"""A real vLLM, where scripts/vllm-cpu.sh has set one up: LANG1_VLLM names its folder (docs/api-models.md)."""
+"""A real vLLM, where scripts/vllm-cpu.sh has set one up: LANG1_VLLM names its folder (docs/api-models.md).
+
+LANG1_SMOLLM2 names a Hugging Face folder of SmolLM2-135M-Instruct, a model that we did not make.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from lang1.remede import Server
 from live import Twisted, without
 
 ROOT = Path(__file__).parents[2]
+CONTEXT = 256
 VLLM = Path(os.environ.get("LANG1_VLLM", ROOT / ".vllm-cpu"))
 pytestmark = [
     pytest.mark.slow,
@@ -29,9 +33,15 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model whose heads are wide enough for vLLM's kernels, taught to answer with letters."""
+@pytest.fixture(scope="module", params=["letters", "smollm2"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model whose heads are wide enough for vLLM's kernels, taught to answer with letters; and SmolLM2."""
+    if request.param == "smollm2":
+        if "LANG1_SMOLLM2" not in os.environ:
+            pytest.skip("LANG1_SMOLLM2 names no folder")
+        link = tmp_path_factory.mktemp("smollm2") / "model"
+        link.symlink_to(os.environ["LANG1_SMOLLM2"])
+        return link
     return write_letter_model(tmp_path_factory.mktemp("letters") / "model", heads=1, hidden=64)
 
 
@@ -46,7 +56,7 @@ def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [ROOT / "scripts" / "vllm-cpu.sh", "serve", model, str(port), VLLM],
             stdout=sink,
             stderr=sink,
-            env=os.environ | {"MAX_MODEL_LEN": "256", "VLLM_CPU_KVCACHE_SPACE": "1"},
+            env=os.environ | {"MAX_MODEL_LEN": str(CONTEXT), "VLLM_CPU_KVCACHE_SPACE": "1"},
             start_new_session=True,
         )
         try:
@@ -82,8 +92,8 @@ class Forwarding(Twisted):
 
 
 def test_vllm_gives_the_probabilities_in_memory_every_way(url: str, model: Path, tmp_path: Path) -> None:
-    tasks = write_tasks(tmp_path, ("los",), {"test": 200})
-    cfg = replace(CONFIG, tasks=("los",), api=replace(CONFIG.api, context_length=None))
+    tasks = write_tasks(tmp_path, ("los",), {"test": 8 if model.is_symlink() else 200})
+    cfg = replace(CONFIG, tasks=("los",), api=replace(CONFIG.api, context_length=CONTEXT, timeout_s=300))
     run(tmp_path / "memory", tasks, {"memory": model}, cfg)
     expected = probabilities(tmp_path / "memory", "memory", "los")
     ways = {
@@ -94,7 +104,6 @@ def test_vllm_gives_the_probabilities_in_memory_every_way(url: str, model: Path,
     for way, ask in ways.items():
         with Forwarding(url, ask).serving() as forwarded:
             server = Server(forwarded, "model", "completions", model)
-            # the context is told by /v1/models, which this forwarder lacks: the tokenizer's folder says it too
             run(tmp_path / way, tasks, {"served": server}, cfg)
         table = scores(tmp_path / way, "served", "los")
         assert set(table["method"].to_pylist()) == {f"completions, {way}"}
@@ -104,12 +113,12 @@ def test_vllm_gives_the_probabilities_in_memory_every_way(url: str, model: Path,
 
 
 def test_the_command_scores_vllm_directly(url: str, model: Path, tmp_path: Path) -> None:
-    tasks = write_tasks(tmp_path, ("los",), {"test": 30})
-    cfg = replace(CONFIG, tasks=("los",), api=replace(CONFIG.api, context_length=None))
+    tasks = write_tasks(tmp_path, ("los",), {"test": 6 if model.is_symlink() else 30})
+    cfg = replace(CONFIG, tasks=("los",), api=replace(CONFIG.api, context_length=None, timeout_s=300))
     server = Server(url, "model", "completions", model)
     manifest = run(tmp_path / "scores", tasks, {"served": server, "memory": model}, cfg)
     facts = manifest["facts"]["api"]["served"]
-    assert facts["context_length"] == 256
+    assert facts["context_length"] == CONTEXT
     assert facts["canary"]["echo"] == "honoured"
     difference = probabilities(tmp_path / "scores", "served", "los") - probabilities(
         tmp_path / "scores", "memory", "los"

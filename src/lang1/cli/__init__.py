@@ -21,7 +21,7 @@ for _name in (
 
 import typer
 
-from lang1.cli import benchmark, data, leaderboard, remede, tasks, training, walk
+from lang1.cli import benchmark, data, leaderboard, remede, serving, tasks, training, walk
 from lang1.config.addresses import masked
 from lang1.errors import EXIT_BAD_INPUT, LangError
 
@@ -54,6 +54,7 @@ for _command in (
     training.finetune,
     benchmark.evaluate,
     benchmark.report,
+    serving.serve,
 ):
     app.command()(_command)
 remede_app = typer.Typer(

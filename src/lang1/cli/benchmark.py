@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,14 +23,22 @@ from lang1.cli.options import (
 from lang1.config import RunConfig
 from lang1.errors import InputError
 
+if TYPE_CHECKING:
+    from lang1.remede import Server
+
 
 def evaluate(
     arguments: Arguments = None,
     tasks: Annotated[Path | None, folder("tasks", "Task rows from `lang1 tasks`.")] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="Hugging Face folder, or NAME=FOLDER; may be repeated.")
+        list[str] | None,
+        typer.Option("--model", help="[NAME=]FOLDER, or [NAME=]ADDRESS#MODEL; repeatable."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", show_default=False)] = None,
+    tokenizer: Annotated[
+        list[str] | None,
+        typer.Option("--tokenizer", help="Tokenizer folder of served models, or NAME=FOLDER; repeatable."),
+    ] = None,
     tokens: Annotated[Path | None, folder("tokens", "Token shards: what the model saw in pretraining.")] = None,
     records: Annotated[Path | None, folder("records", "Records, for the columns+xgboost baseline.")] = None,
     truth: Annotated[
@@ -61,7 +69,7 @@ def evaluate(
 
     manifest = evaluate_models(
         config.evaluate,
-        models=_named_models(model),
+        models=_named_models(model, tokenizer or []),
         tasks=tasks,
         tokens=tokens,
         records=records,
@@ -81,15 +89,42 @@ def _compare(config: RunConfig, sides: tuple[Path, Path], as_json: bool) -> None
     print(json.dumps(found, sort_keys=True) if as_json else comparison_text(found))
 
 
-def _named_models(values: list[str]) -> dict[str, Path]:
-    models: dict[str, Path] = {}
-    for value in values:
+def named_folders(values: list[str]) -> dict[str, Path]:
+    """Models by name where only those in memory can be asked. Raises InputError for an address."""
+    models = _named_models(values, [])
+    served = [value for value, model in zip(values, models.values(), strict=True) if not isinstance(model, Path)]
+    if served:
+        raise InputError(f"--model {served[0]}: this command reads models from folders and GGUF files only")
+    return {name: model for name, model in models.items() if isinstance(model, Path)}
+
+
+def _named_models(values: list[str], tokenizers: list[str]) -> dict[str, Path | Server]:
+    """Models by name: folders, and served models with the folder of their tokenizer."""
+    from lang1.remede import is_server, parse_server
+
+    for_all, for_one = None, dict[str, Path]()
+    for value in tokenizers:
         name, separator, folder = value.partition("=")
-        path = Path(folder if separator else value)
-        name = name if separator else path.name
+        if separator:
+            for_one[name] = Path(folder)
+        else:
+            for_all = Path(value)
+    models: dict[str, Path | Server] = {}
+    for value in values:
+        name, separator, where = ("", "", value) if is_server(value) else value.partition("=")
+        where = where if separator or is_server(value) else value
+        if is_server(where):
+            name = name or where.rpartition("#")[2]
+            found: Path | Server = parse_server(where, for_one.get(name, for_all))
+        else:
+            found = Path(where)
+            name = name if separator else found.name
         if name in models:
             raise InputError(f"--model {value}: the name {name} is taken; write NAME=FOLDER")
-        models[name] = path
+        models[name] = found
+    unknown = sorted(set(for_one) - set(models))
+    if unknown:
+        raise InputError(f"--tokenizer {unknown[0]}=...: there is no --model of this name")
     return models
 
 

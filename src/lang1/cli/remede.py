@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lang1.cli.benchmark import _named_models as named_models
+from lang1.cli.benchmark import named_folders
 from lang1.cli.options import Arguments, AsJson, Force, Out, Quiet, Seed, configure, folder, show
 
 Model = Annotated[
@@ -51,7 +51,7 @@ def comprehension(
     from lang1.remede.comprehension import evaluate_comprehension
 
     manifest = evaluate_comprehension(
-        config.evaluate, models=named_models(model), comprehension=sets, out=out, seed=config.seed, force=force
+        config.evaluate, models=named_folders(model), comprehension=sets, out=out, seed=config.seed, force=force
     )
     _show(manifest, out, as_json)
 
@@ -71,7 +71,7 @@ def perplexity(
     from lang1.remede.perplexity import measure_perplexity
 
     manifest = measure_perplexity(
-        config.evaluate, models=named_models(model), tasks=tasks, out=out, seed=config.seed, force=force
+        config.evaluate, models=named_folders(model), tasks=tasks, out=out, seed=config.seed, force=force
     )
     _show(manifest, out, as_json)
 

@@ -5,7 +5,7 @@ validates (docs/decisions/0001-configuration.md): every error at once, each with
 """
 
 from lang1.config.audit import CHECKS, AuditConfig
-from lang1.config.benchmark import Baseline, EvaluateConfig, ReportConfig
+from lang1.config.benchmark import ApiConfig, Baseline, EvaluateConfig, ReportConfig
 from lang1.config.checks import TASK_IDS, TaskId
 from lang1.config.data import (
     CleanConfig,
@@ -24,6 +24,7 @@ from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, Pretr
 __all__ = [
     "CHECKS",
     "TASK_IDS",
+    "ApiConfig",
     "AuditConfig",
     "Baseline",
     "CleanConfig",

@@ -2,12 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
 
 Baseline = Literal["tfidf+xgboost", "tfidf+logistic", "columns+xgboost"]
+
+
+@dataclass(frozen=True)
+class ApiConfig:
+    """How a model behind an API is asked (docs/api-models.md)."""
+
+    concurrency: int = 8
+    """requests under way at once"""
+    retries: int = 6
+    """further tries of a request that met a 429, a 5xx, a lost connection or half an answer"""
+    backoff_s: float = 1.0
+    """seconds before the first further try, doubled each time up to 60; a server's Retry-After is kept to"""
+    timeout_s: float = 120.0
+    """seconds for one answer"""
+    api_key_env: str | None = None
+    """name of the environment variable that holds the key; null: none is sent"""
+    context_length: int | None = None
+    """tokens that the served model takes; null: as /v1/models says, else as the tokenizer's folder does"""
+    top_logprobs: int = 20
+    """likeliest tokens asked for, where a server names no token on request; vLLM allows 20 unless told otherwise"""
+    chat_scores: Literal["auto", "top_logprobs", "samples"] = "auto"
+    """how a chat API is read; auto: log-probabilities where the server gives them, else samples"""
+    samples: int = 10
+    """answers drawn a row at temperature 1, whose counts are the probabilities (Appendix J)"""
+    max_rows: int = 1000
+    """rows a task and split, at most, where answers may have to be drawn (Appendix J)"""
+    greedy_tasks: tuple[TaskId, ...] = ("cci",)
+    """tasks whose rare classes ask for many rows: one greedy answer each, as probabilities 0 and 1 (Appendix J)"""
+    greedy_max_rows: int = 10_000
+    """rows of those, at most"""
+    instruction: str = ""
+    """system message of a chat; empty: none, so that every model is asked with the same words"""
+    max_answer_tokens: int = 16
+    """tokens of a chat answer; a model that thinks first needs thousands"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """A name, not a key; numbers that can be asked for."""
+        name = self.api_key_env
+        require(
+            *(
+                (getattr(self, key) >= 1, key, "at least 1")
+                for key in (
+                    *("concurrency", "top_logprobs", "samples"),
+                    *("max_rows", "greedy_max_rows", "max_answer_tokens"),
+                )
+            ),
+            (self.retries >= 0, "retries", "0 or more"),
+            (self.backoff_s >= 0, "backoff_s", "0 or more"),
+            (self.timeout_s > 0, "timeout_s", "more than 0"),
+            (self.context_length is None or self.context_length >= 16, "context_length", "at least 16, or null"),
+            (
+                name is None or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None,
+                "api_key_env",
+                "the name of an environment variable, not a key",
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -49,6 +108,7 @@ class EvaluateConfig:
     """probabilities of option 1 at which a binary task is cut: sensitivity, specificity, PPV, NPV, accuracy there"""
     alert_rates: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2)
     """shares of the rows that are flagged, highest probabilities first; the same numbers there"""
+    api: ApiConfig = field(default_factory=ApiConfig)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """number format of the models' matrix products; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lang1.config import EvaluateConfig
+from lang1.remede.backends import Server, is_server, parse_server
+
+__all__ = ["Server", "evaluate", "is_server", "parse_server"]
 
 
 def evaluate(
     cfg: EvaluateConfig,
     *,
-    models: dict[str, Path],
+    models: Mapping[str, Path | Server],
     tasks: Path,
     out: Path,
     seed: int,
@@ -20,7 +24,7 @@ def evaluate(
     truth: Path | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Score `models` (name -> Hugging Face folder) and the baselines on `tasks`; returns the manifest.
+    """Score `models` (name -> Hugging Face folder, or server) and the baselines on `tasks`; returns the manifest.
 
     `out` gets a score file a model, task and split, metrics.json, summary.json and calibration.json. `tokens` tells
     which notes were seen in pretraining, `records` holds the columns of `columns+xgboost`, `truth` gives the ceiling;

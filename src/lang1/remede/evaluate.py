@@ -7,6 +7,7 @@ metrics.json, summary.json and calibration.json are computed from them, so they 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,21 @@ from lang1 import config, runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
 from lang1.remede import baselines
+from lang1.remede.backends import Server
+from lang1.remede.backends.limits import most_rows
 from lang1.remede.ceiling import open_truth
-from lang1.remede.contamination import ModelSeen, seen_by_a_baseline, what_was_seen
+from lang1.remede.contamination import ModelSeen, Seen, seen_by_a_baseline, what_was_seen
 from lang1.remede.examples import choose_examples
 from lang1.remede.language_models import score_language_model
 from lang1.remede.numbers import check_recalibration, write_numbers
 from lang1.remede.provenance import describe_models, describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
 from lang1.remede.scores import slug, write_scores
+from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import require_known
+
+PACE = ("concurrency", "retries", "backoff_s", "timeout_s", "api_key_env")
+"""settings of evaluate.api that change no score: a run that met a busy server goes on with others"""
 
 Rows = dict[tuple[str, str], TaskRows]
 
@@ -30,7 +37,7 @@ Rows = dict[tuple[str, str], TaskRows]
 def evaluate(
     cfg: EvaluateConfig,
     *,
-    models: dict[str, Path],
+    models: Mapping[str, Path | Server],
     tasks: Path,
     out: Path,
     seed: int,
@@ -43,19 +50,24 @@ def evaluate(
     _check_names(cfg, models)
     if "columns+xgboost" not in cfg.baselines:
         records = None
-    inputs = {"tasks": tasks, **{f"model {name}": folder for name, folder in models.items()}}
+    inputs: dict[str, Path | str] = {"tasks": tasks, **_model_inputs(models)}
     inputs |= {key: path for key, path in (("tokens", tokens), ("records", records), ("truth", truth)) if path}
 
     def work(stage: runs.Stage) -> None:
         folder = open_tasks(tasks)
         require_known(cfg.tasks, folder.questions, tasks, "evaluate.tasks")
-        rows, skipped = _read_rows(cfg, folder, seed)
+        rows, skipped = _read_rows(cfg, folder, models, seed)
         check_recalibration(cfg, rows)
-        seen = {name: what_was_seen(path, tokens, rows.values()) for name, path in models.items()}
-        dtype = _prepare_torch(cfg, stage) if models else None
+        seen = {name: _seen(model, tokens, rows) for name, model in models.items()}
+        dtype = _prepare_torch(cfg, stage) if any(isinstance(model, Path) for model in models.values()) else None
         examples = {task: choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed) for task, _ in rows}
-        for name, path in models.items():
-            score_language_model(cfg, name, path, rows, seen[name], stage.out, dtype, examples)
+        served = {}
+        for name, model in models.items():
+            if isinstance(model, Server):
+                served[name] = _score_served(cfg, name, model, rows, seen[name], stage, seed, examples)
+            else:
+                score_language_model(cfg, name, model, rows, seen[name], stage.out, dtype, examples)
+        stage.record(api=served)
         skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
         truths = open_truth(truth) if truth else None
         facts = {
@@ -64,11 +76,45 @@ def evaluate(
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
             "models": describe_models(models),
             "tasks": describe_tasks(tasks),
+            "api": served,
         }
         write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 
     settings = {**config.dump(cfg), "models": list(models)}
+    settings["api"] = {key: value for key, value in settings["api"].items() if key not in PACE}
     return runs.run_stage(out, "evaluate", settings, seed, inputs, work, force)
+
+
+def _model_inputs(models: Mapping[str, Path | Server]) -> dict[str, Path | str]:
+    """What a model is to the stage: a folder by its content, a server by its address and its tokenizer's content."""
+    inputs: dict[str, Path | str] = {}
+    for name, model in models.items():
+        inputs[f"model {name}"] = str(model) if isinstance(model, Server) else model
+        if isinstance(model, Server) and model.tokenizer is not None:
+            inputs[f"tokenizer of {name}"] = model.tokenizer
+    return inputs
+
+
+def _seen(model: Path | Server, tokens: Path | None, rows: Rows) -> ModelSeen:
+    if isinstance(model, Server):
+        unknown = Seen(unknown="a server does not say what its model was trained on")
+        return ModelSeen(unknown, unknown)
+    return what_was_seen(model, tokens, rows.values())
+
+
+def _score_served(
+    cfg: EvaluateConfig,
+    name: str,
+    server: Server,
+    rows: Rows,
+    seen: ModelSeen,
+    stage: runs.Stage,
+    seed: int,
+    examples: dict[str, Examples],
+) -> dict[str, Any]:
+    from lang1.remede.backends.score import score_served_model  # lm-eval takes a second to import
+
+    return score_served_model(cfg, name, server, rows, seen, stage, seed, examples)
 
 
 def _prepare_torch(cfg: EvaluateConfig, stage: runs.Stage) -> Any:
@@ -80,7 +126,7 @@ def _prepare_torch(cfg: EvaluateConfig, stage: runs.Stage) -> Any:
     return dtype
 
 
-def _check_names(cfg: EvaluateConfig, models: dict[str, Path]) -> None:
+def _check_names(cfg: EvaluateConfig, models: Mapping[str, Path | Server]) -> None:
     names = [*models, *cfg.baselines]
     if not names:
         raise InputError("nothing to evaluate: give a model or a baseline")
@@ -94,12 +140,18 @@ def _check_names(cfg: EvaluateConfig, models: dict[str, Path]) -> None:
         taken[slug(name)] = name
 
 
-def _read_rows(cfg: EvaluateConfig, folder: TaskFolder, seed: int) -> tuple[Rows, list[dict[str, str]]]:
+def _read_rows(
+    cfg: EvaluateConfig, folder: TaskFolder, models: Mapping[str, Path | Server], seed: int
+) -> tuple[Rows, list[dict[str, str]]]:
+    """The rows that every model is scored on: where a chat may be asked about so many only, the others are too."""
     rows: Rows = {}
     skipped = []
+    has_chat = any(isinstance(model, Server) and model.kind == "chat" for model in models.values())
     for task in cfg.tasks:
         for split in cfg.splits:
             most = cfg.max_rows if split == cfg.headline_split else cfg.max_rows_elsewhere or cfg.max_rows
+            if has_chat:
+                most = min((bound for bound in (most, most_rows(cfg.api, task)) if bound is not None), default=None)
             found = folder.read(task, split, most, seed)
             if isinstance(found, str):
                 skipped.append({"task": task, "split": split, "why": found})

@@ -41,14 +41,16 @@ def write_scores(
     rows: TaskRows,
     p_NK: Floats,
     *,
-    method: str,
+    method: str | list[str],
     logits_NK: Floats | None = None,
-    prompt_tokens: list[int] | None = None,
+    prompt_tokens: list[int] | list[int | None] | None = None,
     truncated_tokens: list[int] | None = None,
     examples: Examples | None = None,
+    options_missing: list[int | None] | None = None,
+    answers_refused: list[int | None] | None = None,
     seen: ModelSeen | None = None,
 ) -> None:
-    """Write the score file of a model, task and split."""
+    """Write the score file of a model, task and split; `method` is one for all rows, or one a row."""
     import pyarrow as pa
 
     n, schema = len(rows.table), scores_schema(rows.options)
@@ -59,11 +61,13 @@ def write_scores(
         **{name: rows.table[name] for name in ("row_id", "encounter_id", "patient_id", "label")},
         **{f"p_{k}": p_NK[:, k] for k in range(rows.options)},
         **{f"logit_{k}": [None] * n if logits_NK is None else logits_NK[:, k] for k in range(rows.options)},
-        "method": [method] * n,
+        "method": [method] * n if isinstance(method, str) else method,
         "prompt_tokens": prompt_tokens or [None] * n,
         "truncated_tokens": truncated_tokens or [None] * n,
         "shots": [None if examples is None else len(examples.row_ids)] * n,
         "shots_cut_words": [None if examples is None else sum(examples.cut_words)] * n,
+        "options_missing": options_missing or [None] * n,
+        "answers_refused": answers_refused or [None] * n,
         **flags_of(rows, seen or ModelSeen()),
     }
     arrays = [

@@ -87,6 +87,16 @@ def scores_schema(options: int) -> pa.Schema:
             pa.field(
                 "shots_cut_words", pa.int32(), metadata={"meaning": "Words cut from the examples' notes, all together."}
             ),
+            pa.field(
+                "options_missing",
+                pa.int32(),
+                metadata={"meaning": "Options that a server's likeliest tokens left out: a bound; null in memory."},
+            ),
+            pa.field(
+                "answers_refused",
+                pa.int32(),
+                metadata={"meaning": "Drawn answers that name no option; null where none was drawn."},
+            ),
             *[
                 pa.field(name, pa.bool_(), metadata={"meaning": f"{meaning}; null: nobody can tell."})
                 for name, meaning in (

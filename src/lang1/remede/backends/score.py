@@ -1,0 +1,299 @@
+"""Score a model behind an API on the tasks: canary, requests, journal, score files.
+
+Rows are asked once: their answers are kept in a journal as they come, and a run that was killed, or that a server left
+in the lurch, goes on with the rows that are missing. The score files are the same in form as a folder's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lang1 import runs
+from lang1.config import EvaluateConfig
+from lang1.errors import InputError, Unfinished
+from lang1.models.load import load_config, load_tokenizer
+from lang1.remede.backends.canary import try_completions
+from lang1.remede.backends.chat import ChatAnswered, ChatRow, RemedeChat
+from lang1.remede.backends.chat_canary import try_chat
+from lang1.remede.backends.completions import Answered, Asked, RemedeCompletions
+from lang1.remede.backends.journal import RowAnswer, append_answers, read_journal
+from lang1.remede.backends.limits import is_greedy
+from lang1.remede.backends.models import served_context
+from lang1.remede.backends.probes import say_known
+from lang1.remede.backends.servers import Server
+from lang1.remede.backends.transport import Line
+from lang1.remede.contamination import ModelSeen
+from lang1.remede.rows import TaskRows
+from lang1.remede.scores import read_scores, score_path, slug, write_scores
+from lang1.scoring.options import EncodedPrompt, encode_prompts, option_probabilities, option_token_ids
+from lang1.scoring.shots import Examples
+from lang1.tasks.prompts import render_question
+
+CHARACTERS_PER_TOKEN = 4
+"""of a note, where a chat is asked without a tokenizer at hand"""
+
+
+def score_served_model(
+    cfg: EvaluateConfig,
+    name: str,
+    server: Server,
+    rows: dict[tuple[str, str], TaskRows],
+    seen: ModelSeen,
+    stage: runs.Stage,
+    seed: int,
+    examples: Mapping[str, Examples],
+) -> dict[str, Any]:
+    """Write a score file for each (task, split) of `rows`; returns what the canary found and what was counted.
+
+    `examples` gives the shots by task, as for a model in memory.
+
+    Raises InputError for a server that the canary refuses, Unfinished for one that does not answer: what was answered
+    is kept.
+    """
+    folder = stage.scratch() / "api" / slug(name)
+    told = folder / "facts.json"
+    waiting = [part for part in rows.values() if not score_path(stage.out, name, part.task, part.split).exists()]
+    journals = {(part.task, part.split): folder / f"{part.task}-{part.split}.jsonl" for part in waiting}
+    if waiting:
+        runs.say(f"evaluate: the notes of {sum(len(part.table) for part in waiting)} rows go to {server.url}")
+        line = Line(server, cfg.api)
+        line.headers()  # a key that is not set is told before anything is sent
+        try:
+            if server.kind == "chat":
+                _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed, told, examples)
+            else:
+                _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told, examples)
+        except InputError as error:
+            if not any(path.exists() for path in journals.values()) or isinstance(error, Unfinished):
+                raise
+            raise Unfinished(str(error)) from None  # a fault of a server that answered before: keep what it said
+    facts: dict[str, Any] = runs.read_json(told)
+    return facts | _counted(stage.out, name, rows)
+
+
+def _counted(out: Path, name: str, rows: dict[tuple[str, str], TaskRows]) -> dict[str, Any]:
+    """Bounds, refused answers and methods of a model's score files."""
+    missing, refused, methods = 0, 0, dict[str, int]()
+    for task, split in rows:
+        table = read_scores(score_path(out, name, task, split))
+        missing += sum(value or 0 for value in table["options_missing"].to_pylist())
+        refused += sum(value or 0 for value in table["answers_refused"].to_pylist())
+        for method in table["method"].to_pylist():
+            methods[method] = methods.get(method, 0) + 1
+    return {"options_missing": missing, "answers_refused": refused, "rows_by_method": dict(sorted(methods.items()))}
+
+
+# --- completions -------------------------------------------------------------------------------------------------
+
+
+def _score_completions(
+    cfg: EvaluateConfig,
+    name: str,
+    line: Line,
+    parts: Sequence[TaskRows],
+    journals: dict[tuple[str, str], Path],
+    seen: ModelSeen,
+    out: Path,
+    told: Path,
+    examples: Mapping[str, Examples],
+) -> None:
+    """`told`: the file that gets what the canary found, before anything is scored."""
+    folder = line.server.tokenizer
+    if folder is None:
+        raise InputError(f"{line.server}: needs the folder of its tokenizer; give --tokenizer FOLDER")
+    tokenizer = load_tokenizer(folder)
+    context = _context_length(cfg, line, folder)
+    model = RemedeCompletions(line, context)
+    prompts = {
+        # two tokens stay free: an option behind the prompt, and the one that is always written
+        (part.task, part.split): encode_prompts(
+            tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context - 2, examples[part.task].text
+        )
+        for part in parts
+    }
+    options = {part.task: option_token_ids(tokenizer, part.question) for part in parts}
+    longest = max(len(prompt.ids) for encoded in prompts.values() for prompt in encoded)
+    tried = try_completions(model, sorted({token for ids in options.values() for token in ids}), longest)
+    say_known(line.server, tried.facts)
+    runs.write_json(told, {"server": str(line.server), "context_length": context, "canary": tried.facts})
+    model.dialect = tried.dialect
+    for part in parts:
+        key = (part.task, part.split)
+        answers = _complete_part(model, part, prompts[key], options[part.task], journals[key])
+        _write(
+            out, name, part, answers, [prompt.truncated_tokens for prompt in prompts[key]], seen, examples[part.task]
+        )
+
+
+def _complete_part(
+    model: RemedeCompletions, part: TaskRows, prompts: list[EncodedPrompt], option_ids: list[int], journal: Path
+) -> list[RowAnswer]:
+    """The answers of a task and split in the order of its rows; those that the journal lacks are asked for."""
+    done = read_journal(journal)
+    row_ids = part.strings("row_id")
+    missing = [place for place, row in enumerate(row_ids) if row not in done]
+    runs.say(f"evaluate: {part.task}, {part.split}: {len(missing)} of {len(row_ids)} rows to ask")
+    dialect = model.dialect
+    assert dialect is not None
+    method = dialect.method(model.line.api.top_logprobs)
+    asked = [Asked(prompts[place].ids, [[token] for token in option_ids]) for place in missing]
+    with append_answers(journal) as append:
+
+        def keep(number: int, answer: Answered) -> None:
+            place = missing[number]
+            p = option_probabilities(np.array([answer.logprobs]))[0].tolist()
+            length = len(prompts[place].ids)
+            found = RowAnswer(row_ids[place], method, p, answer.logprobs, answer.missing, None, length)
+            append(found)
+            done[found.row] = found
+
+        if asked:
+            model.score(asked, keep)
+    return [done[row] for row in row_ids]
+
+
+def _context_length(cfg: EvaluateConfig, line: Line, folder: Path) -> int:
+    """Tokens that the served model takes: as configured, as the server says, or as the tokenizer's folder does."""
+    found = cfg.api.context_length or served_context(line)
+    if found is None and (folder / "config.json").is_file():
+        found = getattr(load_config(folder), "max_position_embeddings", None)
+    if found is None:
+        raise InputError(f"{line.server}: does not say what context its model has; set evaluate.api.context_length")
+    return int(found)
+
+
+# --- chat --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A note as a chat gets it."""
+
+    text: str
+    tokens: int
+    """of what is left, at least"""
+    truncated: int
+
+
+def _score_chat(
+    cfg: EvaluateConfig,
+    name: str,
+    line: Line,
+    parts: Sequence[TaskRows],
+    journals: dict[tuple[str, str], Path],
+    seen: ModelSeen,
+    out: Path,
+    seed: int,
+    told: Path,
+    examples: Mapping[str, Examples],
+) -> None:
+    model = RemedeChat(line, seed)
+    tokenizer = load_tokenizer(line.server.tokenizer) if line.server.tokenizer else None
+    notes = {
+        (part.task, part.split): [_cut(tokenizer, text, cfg.max_note_tokens) for text in part.strings("text")]
+        for part in parts
+    }
+    longest, tokens = max(
+        (
+            (examples[part.task].text + note.text + render_question(part.question), note.tokens)
+            for part in parts
+            for note in notes[part.task, part.split]
+        ),
+        key=lambda pair: len(pair[0]),
+    )
+    tried = try_chat(model, longest, tokens)
+    say_known(line.server, tried.facts)
+    runs.write_json(told, {"server": str(line.server), "canary": tried.facts})
+    model.dialect = tried.dialect
+    for part in parts:
+        key = (part.task, part.split)
+        greedy = is_greedy(cfg.api, part.task)
+        answers = _chat_part(model, part, examples[part.task].text, notes[key], greedy, journals[key])
+        _write(out, name, part, answers, [note.truncated for note in notes[key]], seen, examples[part.task])
+
+
+def _chat_part(
+    model: RemedeChat, part: TaskRows, before: str, notes: list[_Cut], greedy: bool, journal: Path
+) -> list[RowAnswer]:
+    done = read_journal(journal)
+    row_ids = part.strings("row_id")
+    missing = [place for place, row in enumerate(row_ids) if row not in done]
+    runs.say(f"evaluate: {part.task}, {part.split}: {len(missing)} of {len(row_ids)} rows to ask")
+    dialect, api = model.dialect, model.line.api
+    assert dialect is not None
+    method = dialect.method(api.top_logprobs, api.samples, greedy)
+    question = render_question(part.question)
+    rows = [
+        ChatRow(row_ids[place], before + notes[place].text + question, part.question.options, greedy)
+        for place in missing
+    ]
+    with append_answers(journal) as append:
+
+        def keep(number: int, answer: ChatAnswered) -> None:
+            found = RowAnswer(
+                rows[number].key,
+                method,
+                answer.p,
+                answer.logprobs,
+                answer.missing,
+                answer.refused,
+                answer.prompt_tokens,
+            )
+            append(found)
+            done[found.row] = found
+
+        if rows:
+            model.score(rows, keep)
+    return [done[row] for row in row_ids]
+
+
+def _cut(tokenizer: Any, text: str, most: int) -> _Cut:
+    """The head of a note, as text: `most` tokens of the tokenizer given, or four characters for each."""
+    if tokenizer is None:
+        kept = text[: most * CHARACTERS_PER_TOKEN]
+        lost = math.ceil((len(text) - len(kept)) / CHARACTERS_PER_TOKEN)
+        return _Cut(kept, len(kept.split()), lost)  # no tokenizer makes fewer tokens than there are words
+    found = tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    )
+    ends = [int(end) for _, end in found["offset_mapping"]]
+    if len(ends) <= most:
+        return _Cut(text, _fewest(len(ends)), 0)
+    return _Cut(text[: ends[most - 1]], _fewest(most), len(ends) - most)
+
+
+def _fewest(tokens: int) -> int:
+    """Where a note is cut, its last tokens may join otherwise."""
+    return max(1, tokens - 2)
+
+
+def _write(
+    out: Path,
+    name: str,
+    part: TaskRows,
+    answers: list[RowAnswer],
+    truncated: list[int],
+    seen: ModelSeen,
+    examples: Examples,
+) -> None:
+    logits = [answer.logits for answer in answers]
+    write_scores(
+        out,
+        name,
+        part,
+        np.array([answer.p for answer in answers], dtype=np.float64),
+        method=[answer.method for answer in answers],
+        logits_NK=np.array(logits, dtype=np.float64) if all(row is not None for row in logits) else None,
+        prompt_tokens=[answer.prompt_tokens for answer in answers],
+        truncated_tokens=truncated,
+        examples=examples,
+        options_missing=[answer.missing for answer in answers],
+        answers_refused=[answer.refused for answer in answers],
+        seen=seen,
+    )

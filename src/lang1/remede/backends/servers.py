@@ -1,0 +1,58 @@
+"""The address of a model behind an API: `http://HOST:PORT/v1#MODEL`, or `chat+http://...` for its chat endpoint."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from lang1.errors import ConfigError
+
+_ADDRESS = re.compile(r"(?P<chat>chat\+)?(?P<url>https?://[^#\s]+?)/*#(?P<model>\S.*)")
+FORM = "http://HOST:PORT/v1#MODEL, or chat+http://HOST:PORT/v1#MODEL"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Who is asked, for which model, at which endpoint."""
+
+    url: str
+    """what stands before /completions and /chat/completions"""
+    model: str
+    """the name that the server calls the model by"""
+    kind: Literal["completions", "chat"]
+    tokenizer: Path | None = None
+    """folder with the served model's tokenizer; a chat can do without"""
+
+    def __str__(self) -> str:
+        """As it is written on the command line."""
+        return f"{'chat+' if self.kind == 'chat' else ''}{self.url}#{self.model}"
+
+    @property
+    def endpoint(self) -> str:
+        """The path that answers."""
+        return "/chat/completions" if self.kind == "chat" else "/completions"
+
+
+def is_server(text: str) -> bool:
+    """True for an address, false for a folder."""
+    return re.match(r"(chat\+)?https?://", text) is not None
+
+
+def parse_server(text: str, tokenizer: Path | None = None) -> Server:
+    """The server of an address. Raises ConfigError for one that names no model, or that holds a password."""
+    found = _ADDRESS.fullmatch(text)
+    shown = re.sub(r"//[^/@]*@", "//...@", text)
+    if found is None:
+        raise ConfigError(f"--model {shown}: not an address of a served model; write {FORM}")
+    parts = urlsplit(found["url"])
+    if parts.username is not None or parts.query:
+        raise ConfigError(
+            f"--model {shown.partition('?')[0]}: a user, password or query in the address; keys go into an environment "
+            "variable that evaluate.api.api_key_env names"
+        )
+    if tokenizer is None and not found["chat"]:
+        raise ConfigError(f"--model {text}: give the folder of its tokenizer: --tokenizer FOLDER, or NAME=FOLDER")
+    return Server(found["url"], found["model"], "chat" if found["chat"] else "completions", tokenizer)

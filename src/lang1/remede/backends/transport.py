@@ -1,0 +1,179 @@
+"""Requests to a server: many at once, tried again with growing waits where that can help, one line where it cannot.
+
+Own transport under lm-eval's classes, whose own (0.4.13) logs a server's whole reply when a request fails, tries a
+refused key three times, and follows a redirect with the notes in its hands. Nothing of a request or an answer is ever
+logged or put into an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from lang1.config import ApiConfig
+from lang1.errors import ConfigError, Unfinished
+from lang1.remede.backends.servers import Server
+
+LONGEST_WAIT_S = 60.0
+KEPT = "finished rows are kept, the same command goes on from there"
+
+
+class Malformed(Exception):
+    """An answer that is not what was asked for; the words name what is missing and hold nothing of the answer."""
+
+
+class Refusal(Exception):
+    """HTTP 400, 413 or 422: the server does not take such a request. `field` is the one that it names."""
+
+    def __init__(self, status: int, field: str | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.field = field
+
+
+@dataclass
+class Traffic:
+    """Requests so far, for the manifest."""
+
+    requests: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """The way to a server."""
+
+    server: Server
+    api: ApiConfig
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def headers(self) -> dict[str, str]:
+        """With the key, when one is named. Raises ConfigError when its variable is not set."""
+        name = self.api.api_key_env
+        if name is None:
+            return {}
+        key = os.environ.get(name)
+        if not key:
+            raise ConfigError(f"evaluate.api.api_key_env: the environment variable {name} is not set")
+        return {"Authorization": f"Bearer {key}"}
+
+
+Read = Callable[[dict[str, Any]], Any]
+
+
+def ask(line: Line, payload: dict[str, Any], read: Read) -> Any:
+    """One request; `read` turns the answer into what is wanted, or raises Malformed. Raises Refusal and Unfinished."""
+    found: list[Any] = []
+    ask_all(line, [(payload, read, found.append)])
+    return found[0]
+
+
+def ask_all(line: Line, asked: Iterable[tuple[dict[str, Any], Read, Callable[[Any], None]]]) -> None:
+    """Requests (payload, read, keep), `api.concurrency` at once; `keep` gets what was read as soon as it is there.
+
+    Raises Unfinished when a server cannot be reached, or does not answer well, after the last try; Refusal when it
+    refuses a request. What was kept until then stays kept.
+    """
+    asyncio.run(_ask_all(line, iter(asked), line.headers()))
+
+
+async def _ask_all(line: Line, asked: Iterator[Any], headers: dict[str, str]) -> None:
+    timeout = aiohttp.ClientTimeout(total=line.api.timeout_s)
+    connector = aiohttp.TCPConnector(limit=line.api.concurrency)
+    # trust_env false: a proxy of the environment would see the notes
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector, headers=headers, trust_env=False) as session:
+
+        async def work() -> None:
+            for payload, read, keep in asked:
+                keep(await _persist(line, session, payload, read))
+
+        workers = [asyncio.create_task(work()) for _ in range(line.api.concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _persist(line: Line, session: aiohttp.ClientSession, payload: dict[str, Any], read: Read) -> Any:
+    """Ask until there is an answer, or until trying again cannot help."""
+    for attempt in range(line.api.retries + 1):
+        line.traffic.requests += 1
+        wait_s = 0.0
+        try:
+            async with session.post(
+                line.server.url + line.server.endpoint, json=payload, allow_redirects=False
+            ) as response:
+                why = _problem(line, response.status, await _field(response))
+                if why is None:
+                    return read(_whole(await response.read()))
+                wait_s = _asked_wait(response.headers.get("Retry-After"))
+        except Malformed as error:
+            why = f"answers {error}"
+        except TimeoutError:
+            why = f"gives no answer within {line.api.timeout_s:g} s"
+        except aiohttp.ClientPayloadError:
+            why = "breaks off in the middle of an answer"
+        except (aiohttp.ClientError, OSError) as error:
+            why = f"cannot be reached ({type(error).__name__})"
+        if attempt < line.api.retries:
+            line.traffic.retries += 1
+            own_s = min(line.api.backoff_s * 2**attempt, LONGEST_WAIT_S)
+            await asyncio.sleep(max(own_s, min(wait_s, LONGEST_WAIT_S)))
+    tries = line.api.retries + 1
+    raise Unfinished(f"{line.server}: {why} ({tries} {'try' if tries == 1 else 'tries'}); {KEPT}")
+
+
+def _problem(line: Line, status: int, field: str | None) -> str | None:
+    """What is wrong with a status that may pass by, None for an answer. Raises what trying again does not mend."""
+    if status == 200:
+        return None
+    if status in {401, 403}:
+        named = line.api.api_key_env
+        key = f"the key in {named}" if named else "a request without a key (evaluate.api.api_key_env names one)"
+        raise Unfinished(f"{line.server}: refuses {key} (HTTP {status}); {KEPT}")
+    if status == 404:
+        raise Unfinished(
+            f"{line.server}: knows no {line.server.endpoint} or no model of this name (HTTP 404); "
+            "check the address and what stands behind #"
+        )
+    if 300 <= status < 400:
+        raise Unfinished(f"{line.server}: sends notes on to another address (HTTP {status}); give that one yourself")
+    if status in {408, 425, 429} or status >= 500:
+        return "asks to wait (HTTP 429); lower evaluate.api.concurrency" if status == 429 else f"fails (HTTP {status})"
+    raise Refusal(status, field)
+
+
+async def _field(response: aiohttp.ClientResponse) -> str | None:
+    """The field that a refusal names, when it is one word: nothing else of an error is looked at."""
+    if response.status not in {400, 413, 422}:
+        return None
+    try:
+        named = json.loads(await response.read())["error"]["param"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return named if isinstance(named, str) and re.fullmatch(r"[a-z_]{1,40}", named) else None
+
+
+def _whole(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        raise Malformed("with nothing at all")
+    try:
+        found = json.loads(body)
+    except ValueError:
+        raise Malformed("with half a JSON, or none") from None
+    if not isinstance(found, dict):
+        raise Malformed(f"with a JSON {type(found).__name__}, not an object")
+    return found
+
+
+def _asked_wait(header: str | None) -> float:
+    return float(header) if header and re.fullmatch(r"\d+(\.\d+)?", header) else 0.0

@@ -1,0 +1,44 @@
+"""Bind the address, load the model, serve until a signal."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from lang1 import runs
+from lang1.errors import ConfigError
+from lang1.serving.settings import ServeSettings
+
+
+def serve(settings: ServeSettings) -> None:
+    """See lang1.serving.serve."""
+    key = settings.api_key()
+    bound = _bind(settings.host, settings.port)  # before the model is loaded: a taken port is told at once
+    import uvicorn
+
+    from lang1.serving.app import make_app
+    from lang1.serving.engine import load_engine
+    from lang1.training.numerics import prepare_torch
+
+    dtype = prepare_torch(settings.threads, settings.precision)
+    engine = load_engine(settings.model, batch_tokens=settings.batch_tokens, dtype=dtype)
+    name = settings.name or settings.model.resolve().name
+    host, port = bound.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    bound.listen(128)  # before it is said, so that who reads the line is let in
+    runs.say(f"serve: {name}, context {engine.context_length} tokens: http://{shown}:{port}/v1#{name}")
+    # No access log: what is asked, by whom and when is the business of whoever stands before this server.
+    config = uvicorn.Config(make_app(engine, name, key), log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except (OSError, OverflowError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a port"
+        raise ConfigError(f"--host {host} --port {port}: cannot be served on ({why}); choose another") from None
+    return bound

@@ -82,6 +82,7 @@ LOOKS: dict[str, Look] = {
     "tfidf+xgboost": Look("TF-IDF + boosting", "TF-IDF + boosting", "#D55E00", "s"),
     "tfidf+logistic": Look("TF-IDF + logistic", "TF-IDF + logistic", "#997700", "P"),
     "columns+xgboost": Look("Columns + boosting", "Columns + boosting", "#117733", "X"),
+    "lace": Look("LACE", "LACE", "#5D3A9B", "v"),
 }
 """known models in the order in which tables and figures list them"""
 

@@ -12,9 +12,9 @@ discharge from hospital to the community, CMAJ 2010;182:551-7:
 
 The comorbidity has LACE's own weights (its table's footnote, after Schneeweiss 2003), not Charlson's. ICD codes find
 the diseases by Quan's map (tasks/charlson.py), whose one category of renal disease takes the 2 points that the tools in
-use give the milder form. Codes of the stay and of earlier encounters count: a clinician knows the diseases at discharge, though the codes
-may be written down later. Days are midnights passed, as in the Ontario data. The emergency visit that led to the stay,
-which ended less than `tasks.transfer_hours` before it, is no earlier visit. LACE was made for death or unplanned
+use give the milder form. Codes of the stay and of earlier encounters count: a clinician knows the diseases at
+discharge, though the codes may be written down later. Days are midnights passed. The emergency visit that led to the
+stay, which ended less than `tasks.transfer_hours` before it, is no earlier visit. LACE was made for death or unplanned
 readmission; here it is asked for the task's own label.
 
 What the records do not hold has 0 points, and the facts of the baseline count the rows without it by letter.

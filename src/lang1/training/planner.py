@@ -11,6 +11,7 @@ from typing import Any
 from lang1.config import PretrainConfig, RunConfig
 from lang1.errors import InputError
 from lang1.models.build import llama_config
+from lang1.models.encoder import decoder_preset
 from lang1.models.presets import PRESETS
 from lang1.training.planning.cost import DAY, Expense, expense, implied_mfu
 from lang1.training.planning.flops import TokenFlops, token_flops
@@ -162,8 +163,9 @@ def _shape(config: RunConfig, vocab: int) -> tuple[ModelShape, int]:
     pretrain = config.pretrain
     folder = pretrain.init_from
     if folder is None:
-        length = pretrain.context_length or PRESETS[pretrain.preset].context_length
-        return shape_of(meta_model(llama_config(pretrain.preset, vocab, length, overrides=pretrain.shape))), length
+        preset = decoder_preset(pretrain.preset)
+        length = pretrain.context_length or PRESETS[preset].context_length
+        return shape_of(meta_model(llama_config(preset, vocab, length, overrides=pretrain.shape))), length
     from lang1.models.load import load_config
 
     found = load_config(Path(folder))

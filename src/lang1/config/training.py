@@ -89,7 +89,7 @@ class ShapeOverrides:
 class PretrainConfig:
     """Next-token pretraining on a weighted mix of sources (5.3); of an encoder, masked language modelling."""
 
-    preset: Preset | EncoderPreset = "tiny"
+    preset: Literal[Preset, EncoderPreset] = "tiny"
     """shape of the model: tiny (the demo), 100m smol_llama-101M-GQA, 1b TinyLlama-1.1B, 7b Llama-2-7B; encoders, which
     learn masked tokens: encoder-tiny BERT-tiny, nyutron-109m BERT-base (docs/encoder.md)"""
     shape: ShapeOverrides | None = None

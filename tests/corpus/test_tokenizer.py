@@ -274,4 +274,4 @@ def test_wordpiece_is_bert_s_the_same_each_time_and_reads_no_text_as_special(tmp
     assert not {0, 1, 2, 3, 4} & set(odd)
     assert set(strange) == {1}
     pieces = loaded.convert_ids_to_tokens(ids)
-    assert len(loaded) == 300 and any(len(piece.removeprefix("##")) > 1 for piece in pieces)
+    assert len(loaded) <= 300 and any(len(piece.removeprefix("##")) > 1 for piece in pieces)

@@ -104,8 +104,8 @@ def _check_heads(folder: Path, heads: dict[str, tuple[int, int]], outputs: int, 
             f"{folder}: the encoder has heads for {', '.join(heads)}, not for {', '.join(asked)}; "
             "finetune it on these tasks, or set evaluate.tasks"
         )
-    for task, options in asked.items():
-        first, end = heads.get(task, (0, options))
+    for task in sorted(set(asked) & set(heads)):
+        (first, end), options = heads[task], asked[task]
         if end - first != options or end > outputs:
             raise InputError(
                 f"{folder}: the encoder's head for {task} has {end - first} options, the question {options}; "

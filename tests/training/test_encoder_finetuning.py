@@ -17,8 +17,15 @@ from training_data import start, wait_for_steps, write_tasks, write_tokenizer
 from lang1 import runs
 from lang1.config import FinetuneConfig, OptimizerConfig
 from lang1.errors import ConfigError, InputError
-from lang1.models.encoder import build_encoder, is_encoder, load_classifier, name_special_tokens, special_ids
-from lang1.models.export import export_model
+from lang1.models.encoder import (
+    build_encoder,
+    is_encoder,
+    load_classifier,
+    name_special_tokens,
+    positions_of,
+    special_ids,
+)
+from lang1.models.export import copy_tokenizer, export_model
 from lang1.models.load import load_tokenizer
 from lang1.scoring.encoder import batch_by_length, class_logits, encode_notes, read_heads, score_notes
 from lang1.training import encoder_finetuning, finetune
@@ -152,6 +159,30 @@ def test_a_head_is_drawn_by_seed_and_name_alone(encoder: Path) -> None:
     body = "bert.encoder.layer.0.output.dense.weight"
     torch.testing.assert_close(one.get_parameter(body), other.get_parameter(body), rtol=0, atol=0)
     assert all(module.p == 0 for module in one.modules() if isinstance(module, torch.nn.Dropout))
+
+
+def test_another_encoder_s_folder_will_do(tasks: Path, encoder: Path, tmp_path: Path) -> None:
+    """A RoBERTa with dropout, whose positions are counted from its padding: notes as long as they may be."""
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    special = special_ids(encoder)
+    shape = RobertaConfig(
+        vocab_size=special.entries, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=20, pad_token_id=special.pad,
+    )  # fmt: skip
+    RobertaForMaskedLM(shape).save_pretrained(tmp_path / "roberta")
+    copy_tokenizer(encoder, tmp_path / "roberta")
+    cfg = replace(JOINT, tasks=("mortality",), max_steps_per_task=2, val_every=2, max_note_tokens=512)
+    one, two = tmp_path / "one", tmp_path / "two"
+    for out in (one, two):
+        finetune(cfg, tasks=tasks, model=tmp_path / "roberta", out=out, seed=1)
+    assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()  # no dropout
+    model = load_classifier(one)
+    room = positions_of(model.config)
+    assert room == 20 - special.pad - 1
+    assert runs.read_json(one / "lang1.json")["max_note_tokens"] == room - 2
+    [note] = encode_notes(load_tokenizer(one), ["fever " * 50], special, 512, room)
+    assert len(note.ids) == room and class_logits(model, [note.ids], special.pad).shape == (1, 2)
 
 
 def test_a_note_s_head_is_kept_what_is_cut_is_counted_and_text_is_never_special(encoder: Path) -> None:

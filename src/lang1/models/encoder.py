@@ -18,7 +18,7 @@ from lang1 import runs
 from lang1.config import EncoderPreset, Preset, ShapeOverrides
 from lang1.errors import ConfigError, InputError
 from lang1.models.build import draw_weights
-from lang1.models.load import hide_progress_bars
+from lang1.models.load import hide_progress_bars, load_config
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertForMaskedLM
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MASK = "<mask>"
 """the token that is put in the place of a masked one, where the tokenizer has none of its own"""
 TOKENIZER_CONFIG = "tokenizer_config.json"
+COUNTED_FROM_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet"}
+"""kinds of encoders whose first position is the one after that of the padding token's id"""
 
 
 @dataclass(frozen=True)
@@ -185,9 +187,9 @@ def is_encoder(folder: Path) -> bool:
 def load_classifier(folder: Path, labels: int | None = None) -> Any:
     """The classifier of an encoder folder, fp32 on the CPU, in evaluation mode.
 
-    `labels`: a fresh head of so many outputs on a pretrained body; null: the head in the folder. Weights that the
-    folder lacks are drawn by transformers and to be drawn again. Raises InputError when it cannot be read, or when a
-    whole classifier is asked for and weights are missing.
+    `labels`: a fresh head of so many outputs on a pretrained body, without dropout; null: the head in the folder.
+    Weights that the folder lacks are drawn by transformers and to be drawn again. Raises InputError when it cannot be
+    read, or when a whole classifier is asked for and weights are missing.
     """
     import torch
     from safetensors import SafetensorError
@@ -195,20 +197,23 @@ def load_classifier(folder: Path, labels: int | None = None) -> Any:
     from transformers.utils import logging
 
     hide_progress_bars()
-    changed = {} if labels is None else {"num_labels": labels}
+    config = load_config(folder)
+    if labels is not None:
+        config.num_labels = labels
+        switch_dropout_off(config)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # a table of the weights that the head lacks, which is what we look at ourselves
     try:
         with torch.random.fork_rng(devices=[]):
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 folder,
+                config=config,
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=labels is not None,
-                **changed,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
@@ -223,6 +228,19 @@ def load_classifier(folder: Path, labels: int | None = None) -> Any:
     if wrong:
         raise InputError(f"{folder}: weights lack {', '.join(wrong[:3])}; give the folder of a whole encoder")
     return model.eval()
+
+
+def switch_dropout_off(config: Any) -> None:
+    """Set every dropout of a configuration to 0."""
+    for key, value in config.to_dict().items():
+        if "dropout" in key and isinstance(value, float):
+            setattr(config, key, 0.0)
+
+
+def positions_of(config: Any) -> int:
+    """Tokens that a sequence may have, [CLS] and [SEP] among them: RoBERTa counts positions from its padding on."""
+    most = int(config.max_position_embeddings)
+    return most - (int(config.pad_token_id) + 1 if config.model_type in COUNTED_FROM_PADDING else 0)
 
 
 def _is_of_head(name: str) -> bool:

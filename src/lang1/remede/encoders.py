@@ -14,7 +14,7 @@ import numpy as np
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
-from lang1.models.encoder import load_classifier, special_ids
+from lang1.models.encoder import load_classifier, positions_of, special_ids
 from lang1.models.load import load_tokenizer
 from lang1.remede.contamination import ModelSeen
 from lang1.remede.rows import TaskRows
@@ -45,7 +45,7 @@ def score_encoder(
     model, tokenizer, special = load_classifier(folder), load_tokenizer(folder), special_ids(folder)
     _check_heads(folder, heads, int(model.config.num_labels), [part for parts in splits for part in parts])
     use_fast_attention(model, dtype)
-    positions = int(model.config.max_position_embeddings)
+    positions = positions_of(model.config)
     for parts in splits:
         asked = [part for part in parts if part.task in heads]
         if len(asked) < len(parts):

@@ -24,7 +24,14 @@ from lang1 import runs
 from lang1.config import FinetuneConfig
 from lang1.errors import ConfigError
 from lang1.metrics.ranking import auroc, micro_auroc
-from lang1.models.encoder import SpecialIds, draw_head, load_classifier, special_ids
+from lang1.models.encoder import (
+    SpecialIds,
+    draw_head,
+    load_classifier,
+    positions_of,
+    special_ids,
+    switch_dropout_off,
+)
 from lang1.models.export import WEIGHTS, export_model, load_weights
 from lang1.models.fast import use_fast_attention
 from lang1.models.load import load_config, load_tokenizer
@@ -109,7 +116,7 @@ def finetune(
         }  # fmt: skip
         net.config.label2id = {label: index for index, label in net.config.id2label.items()}
         use_fast_attention(net, dtype)
-        data = read_data(cfg, tasks, names, heads, model, int(net.config.max_position_embeddings), seed)
+        data = read_data(cfg, tasks, names, heads, model, positions_of(net.config), seed)
         origin = NO_PRETRAINING if cfg.init == "random" else read_pretraining(model)
         facts: dict[str, Any] = {
             "kind": "finetuned",
@@ -147,6 +154,7 @@ def _start(cfg: FinetuneConfig, folder: Path, labels: int, seed: int) -> Any:
 
         config = load_config(folder)
         config.num_labels = labels
+        switch_dropout_off(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
@@ -154,14 +162,7 @@ def _start(cfg: FinetuneConfig, folder: Path, labels: int, seed: int) -> Any:
     else:
         net = load_classifier(folder, labels)
     draw_head(net, seed)
-    net.config.num_labels = labels
     net.config.problem_type = None
-    for module in net.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    for key, value in net.config.to_dict().items():
-        if "dropout" in key and isinstance(value, float):
-            setattr(net.config, key, 0.0)
     return net
 
 

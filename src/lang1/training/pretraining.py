@@ -75,8 +75,9 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     facts |= {"kind": "pretrained", "pretraining": origin_of(cfg, tokens, tuple(corpus.weights)).as_facts()}
     if cfg.activation_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    efficiency = efficiency_of(model, length, cfg.activation_checkpointing, world.device, world.size, dtype)
     masking = start.masking
+    asked = 1.0 if masking is None else masking.share
+    efficiency = efficiency_of(model, length, cfg.activation_checkpointing, world.device, world.size, dtype, asked)
     if masking is None:
         attach_loss(model, dtype, start.is_linear_head, shards.separator_id if cfg.document_mask else None)
     else:

@@ -40,7 +40,7 @@ def evaluate(
         typer.Option("--tokenizer", help="Tokenizer folder of served models, or NAME=FOLDER; repeatable."),
     ] = None,
     tokens: Annotated[Path | None, folder("tokens", "Token shards: what the model saw in pretraining.")] = None,
-    records: Annotated[Path | None, folder("records", "Records, for the columns+xgboost baseline.")] = None,
+    records: Annotated[Path | None, folder("records", "Records, for the baselines columns+xgboost and lace.")] = None,
     truth: Annotated[
         Path | None, folder("truth", "truth.parquet of the simulated hospital: gives the ceiling.")
     ] = None,

@@ -38,7 +38,7 @@ def pretrain(
     force: Force = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Pretrain a Llama-style decoder on a weighted mix of sources (5.3); resumes exactly after a kill."""
+    """Pretrain a Llama-style decoder, or an encoder, on a weighted mix of sources (5.3); resumes after a kill."""
     allowed = ["pretrain.monitor.generations.allow_phi=true"] if allow_phi else []
     config = configure([*(arguments or []), *allowed], "pretrain", seed, quiet)
     if print_config:
@@ -115,7 +115,7 @@ def finetune(
     force: Force = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Finetune any causal language model on one task or jointly on several (5.4)."""
+    """Finetune any causal language model, or an encoder, on one task or jointly on several (5.4)."""
     config = configure(arguments, "finetune", seed, quiet)
     if print_config:
         print_section(config, "finetune")

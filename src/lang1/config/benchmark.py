@@ -8,7 +8,7 @@ from typing import Literal
 
 from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
 
-Baseline = Literal["tfidf+xgboost", "tfidf+logistic", "columns+xgboost"]
+Baseline = Literal["tfidf+xgboost", "tfidf+logistic", "columns+xgboost", "lace"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class EvaluateConfig:
     """models of the same rows that are not language models, tuned on validation only"""
     baseline_train_rows: int = 50_000
     """training rows a baseline sees, at most, drawn by hash"""
+    baseline_trials: int = 3
+    """candidates a baseline and task: fitted on train, the best on validation is kept; above 3 drawn by the seed"""
     max_rows: int | None = None
     """rows scored a task and split, at most, drawn by hash of the encounter; null: all"""
     max_rows_elsewhere: int | None = None
@@ -123,7 +125,7 @@ class EvaluateConfig:
             (bool(self.splits), "splits", "at least one split"),
             *(
                 (getattr(self, name) >= 1, name, "at least 1")
-                for name in ("baseline_train_rows", "max_note_tokens", "batch_tokens")
+                for name in ("baseline_train_rows", "baseline_trials", "max_note_tokens", "batch_tokens")
             ),
             *(
                 (getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1, or null for all")

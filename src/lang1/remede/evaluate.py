@@ -14,7 +14,7 @@ from typing import Any
 from lang1 import config, runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
-from lang1.remede import baselines
+from lang1.remede import baselines, lace
 from lang1.remede.backends import Server
 from lang1.remede.backends.limits import most_rows
 from lang1.remede.ceiling import open_truth
@@ -48,7 +48,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """See lang1.remede.evaluate."""
     _check_names(cfg, models)
-    if "columns+xgboost" not in cfg.baselines:
+    if not {"columns+xgboost", "lace"} & set(cfg.baselines):
         records = None
     inputs: dict[str, Path | str] = {"tasks": tasks, **_model_inputs(models)}
     inputs |= {key: path for key, path in (("tokens", tokens), ("records", records), ("truth", truth)) if path}
@@ -179,10 +179,10 @@ def _score_baselines(
         else:
             learning[task] = train, val
     for kind in dict.fromkeys(name.partition("+")[0] for name in cfg.baselines):
-        names = [str(name) for name in cfg.baselines if name.startswith(f"{kind}+")]
+        names = [str(name) for name in cfg.baselines if name.partition("+")[0] == kind]
         for note_type in dict.fromkeys(train.note_type for train, _ in learning.values()):
             alike = {task: pair for task, pair in learning.items() if pair[0].note_type == note_type}
-            skipped += _score_kind(cfg, kind, names, alike, rows, records, seed, stage)
+            skipped += _score_kind(cfg, kind, names, alike, rows, records, folder.path, seed, stage)
     notes = sorted(stage.scratch().glob("*.json"))
     stage.record(baselines={key: facts for path in notes for key, facts in runs.read_json(path).items()})
     return skipped
@@ -195,27 +195,37 @@ def _score_kind(
     learning: dict[str, tuple[TaskRows, TaskRows]],
     rows: Rows,
     records: Path | None,
+    tasks: Path,
     seed: int,
     stage: runs.Stage,
 ) -> list[dict[str, str]]:
     """Baselines that share their features, on tasks that share their note type."""
     scored = {task: [part for (t, _), part in rows.items() if t == task] for task in learning}
-    waiting = [task for task in learning if not _fit_notes(stage, kind, task).exists()]
+    elsewhere = [task for task in learning if kind == "lace" and task != lace.TASK]
+    skipped = [{"task": task, "model": name, "why": lace.ELSEWHERE} for task in elsewhere for name in names]
+    waiting = [t for t in learning if t not in elsewhere and not _fit_notes(stage, kind, t).exists()]
     if not waiting:
-        return []
+        return skipped
     trains = [train for train, _ in learning.values()]
     others = [*(val for _, val in learning.values()), *(part for parts in scored.values() for part in parts)]
+    gaps = dict[str, str]()
     if kind == "tfidf":
         features: baselines.Features | str = baselines.tfidf(trains, others)
+    elif records is None:
+        features = "no records were given"
+    elif kind == "lace":
+        index = lace.score_stays(records, tasks, stage.scratch() / "lace")
+        features, gaps = index.features, index.gaps([*trains, *others])
+        for why in gaps.values():
+            runs.say(f"evaluate: lace: {why}")
     else:
-        features = baselines.columns(records, trains) if records else "no records were given"
+        features = baselines.columns(records, trains, others)
     if isinstance(features, str):
-        return [{"task": task, "model": name, "why": features} for task in waiting for name in names]
-    skipped = []
+        return skipped + [{"task": task, "model": name, "why": features} for task in waiting for name in names]
     for task in waiting:
         runs.say(f"evaluate: {', '.join(names)}, {task}")
         seen = seen_by_a_baseline(trains)
-        whys = _fit_and_write(cfg, kind, names, features, *learning[task], scored[task], seen, seed, stage)
+        whys = _fit_and_write(cfg, kind, names, features, *learning[task], scored[task], seen, seed, stage, gaps)
         skipped += [{"task": task, "model": name, "why": why} for name, why in whys.items()]
     return skipped
 
@@ -236,17 +246,22 @@ def _fit_and_write(
     seen: ModelSeen,
     seed: int,
     stage: runs.Stage,
+    gaps: dict[str, str],
 ) -> dict[str, str]:
+    """Fit and score the baselines of a task; returns why some could not be. `gaps`: what their features lack."""
     threads = cfg.threads or os.cpu_count() or 1
     learn, tune = (baselines.Labelled(features(part), part.labels) for part in (train, val))
     inputs = {part.split: features(part) for part in scored}
     whys, facts = dict[str, str](), dict[str, Any]()
     for name in names:
-        fitted = baselines.fit(name, learn, tune, train.options, seed, threads)
+        if kind == "lace":
+            fitted = lace.fit(learn, tune)
+        else:
+            fitted = baselines.fit(name, learn, tune, train.options, seed, threads, cfg.baseline_trials)
         if isinstance(fitted, str):
             whys[name] = fitted
             continue
-        facts[f"{name}, {train.task}"] = fitted.facts
+        facts[f"{name}, {train.task}"] = fitted.facts | ({"missing": gaps} if gaps else {})
         for part in scored:
             write_scores(stage.out, name, part, fitted.predict(inputs[part.split]), method="classifier", seen=seen)
     if not whys:

@@ -11,8 +11,10 @@ import numpy as np
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
+from lang1.models.encoder import is_encoder
 from lang1.models.load import load_model, load_tokenizer
 from lang1.remede.contamination import ModelSeen
+from lang1.remede.encoders import score_encoder
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import Floats, score_path, write_scores
 from lang1.scoring.options import (
@@ -50,6 +52,9 @@ def score_language_model(
         if not all(score_path(out, name, t, s).exists() for t, s in rows if s == split)
     }
     if not waiting:
+        return
+    if is_encoder(folder):
+        score_encoder(cfg, name, folder, list(waiting.values()), seen, out, dtype)
         return
     import torch
 

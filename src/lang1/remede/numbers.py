@@ -79,6 +79,8 @@ def write_numbers(
     maps = {task: _fit_maps(cfg, stage.out, models, task) for task, split in rows if split == "val"}
     for (task, split), part in rows.items():
         tables = _read_tables(stage.out, models, task, split)
+        if not tables:  # every model was skipped, and said so
+            continue
         group = measure.group_scores(task, split, tables)
         found = true_probabilities(truths, task, group.encounters, group.options) if truths else None
         truth_NK = measure.usable_truth(found)
@@ -267,6 +269,7 @@ def _facts(
         "versions": library_versions(),
         **known,
         "contamination": _contamination_by_split(made.results),
+        "baselines": stage.facts.get("baselines", {}),
     }
 
 

@@ -77,7 +77,10 @@ def scores_schema(options: int) -> pa.Schema:
                 for k in range(options)
             ],
             pa.field(
-                "method", pa.string(), nullable=False, metadata={"meaning": "one-token, log-likelihood, classifier."}
+                "method",
+                pa.string(),
+                nullable=False,
+                metadata={"meaning": "one-token, log-likelihood, classifier, encoder."},
             ),
             pa.field(
                 "prompt_tokens", pa.int32(), metadata={"meaning": "Tokens of the whole prompt; null for baselines."}

@@ -11,6 +11,7 @@ from typing import Any
 from lang1.config import PretrainConfig, RunConfig
 from lang1.errors import InputError
 from lang1.models.build import llama_config
+from lang1.models.encoder import decoder_preset
 from lang1.models.presets import PRESETS
 from lang1.training.hardware import this_cpu
 from lang1.training.planning.cost import DAY, Expense, expense, implied_mfu
@@ -170,8 +171,9 @@ def _model_config(config: RunConfig, vocab: int) -> Any:
     """Configuration of the model that the recipe trains."""
     pretrain = config.pretrain
     if pretrain.init_from is None:
-        length = pretrain.context_length or PRESETS[pretrain.preset].context_length
-        return llama_config(pretrain.preset, vocab, length, overrides=pretrain.shape)
+        preset = decoder_preset(pretrain.preset)
+        length = pretrain.context_length or PRESETS[preset].context_length
+        return llama_config(preset, vocab, length, overrides=pretrain.shape)
     from lang1.models.load import load_config
 
     return load_config(Path(pretrain.init_from))

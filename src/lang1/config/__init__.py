@@ -19,7 +19,15 @@ from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
 from lang1.config.monitoring import EvaluationConfig, GenerationConfig, MonitorConfig, SinksConfig, SpikeConfig
 from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
-from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig, ShapeOverrides
+from lang1.config.training import (
+    FinetuneConfig,
+    LoraConfig,
+    OptimizerConfig,
+    Preset,
+    PretrainConfig,
+    ShapeOverrides,
+    SweepConfig,
+)
 
 __all__ = [
     "CHECKS",
@@ -33,6 +41,7 @@ __all__ = [
     "ExtractConfig",
     "FinetuneConfig",
     "GenerationConfig",
+    "LoraConfig",
     "MonitorConfig",
     "OptimizerConfig",
     "OwnTask",
@@ -45,6 +54,7 @@ __all__ = [
     "SimulateConfig",
     "SinksConfig",
     "SpikeConfig",
+    "SweepConfig",
     "TaskId",
     "TasksConfig",
     "TokenizeConfig",

@@ -91,10 +91,13 @@ def saved_shapes(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_weights(model: Any, weights: dict[str, Any]) -> None:
-    """Copy named weights into `model`; names and shapes must agree. Raises InputError when they do not."""
+    """Copy named weights into the parameters of `model` that are trained; names and shapes must agree.
+
+    Raises InputError when they do not.
+    """
     import torch
 
-    parameters = dict(model.named_parameters())
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     _refuse_other_weights({n: p.shape for n, p in parameters.items()}, {n: w.shape for n, w in weights.items()})
     with torch.no_grad():
         for name, tensor in weights.items():

@@ -1,0 +1,102 @@
+"""What finetuning starts from: a Hugging Face folder, or a checkpoint of `lang1 pretrain` at any point of its run.
+
+Any causal LM that transformers reads will do; dropout that its configuration asks for is switched off, so that nothing
+but LoRA's own draws from torch's generator and a resumed run repeats the bytes of one that was not stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lang1 import runs
+from lang1.errors import InputError
+from lang1.models.build import build_from_config
+from lang1.models.export import FACTS, HASHES, check_hashes, read_checkpoint
+from lang1.models.load import load_config, load_model, load_tokenizer
+from lang1.models.origin import NO_PRETRAINING, Pretraining, pretraining_of, read_pretraining
+
+TOKENIZER = "tokenizer"
+"""folder beside the checkpoints of a pretraining run"""
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model before finetuning, on disk."""
+
+    folder: Path
+    is_random: bool
+    """only configuration and tokenizer are taken"""
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """A `step-XXXXXXXX` folder of lang1 pretrain."""
+        return (self.folder / HASHES).is_file()
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where its tokenizer's files are."""
+        return self.folder.resolve().parent / TOKENIZER if self.is_checkpoint else self.folder
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """The text that its weights learned language from."""
+        if self.is_random:
+            return NO_PRETRAINING
+        return pretraining_of(runs.read_json(self.folder / FACTS)) if self.is_checkpoint else read_pretraining(self.folder)
+
+    @property
+    def seen(self) -> Path | None:
+        """Rows of a finetuning before this one."""
+        path = self.folder / "seen.parquet"
+        return path if path.exists() and not self.is_random else None
+
+    def tokenizer(self) -> Any:
+        """Its tokenizer. Raises InputError."""
+        return load_tokenizer(self.tokenizer_folder)
+
+    def load(self, seed: int) -> Any:
+        """The causal LM, fp32 on the CPU. Raises InputError where it cannot be had, or is not of its tokenizer."""
+        config = without_dropout(load_config(self.folder))
+        if self.is_random:
+            model = build_from_config(config, seed)
+        elif self.is_checkpoint:
+            check_hashes(self.folder)
+            model = read_checkpoint(self.folder)
+        else:
+            _refuse_pickles(self.folder)
+            try:
+                model = load_model(self.folder, config)
+            except RuntimeError as error:  # transformers' own for shapes that differ
+                if "size" not in str(error) and "shape" not in str(error):
+                    raise
+                raise InputError(
+                    f"{self.folder}: its weights have other shapes than its config.json says (another vocabulary?); "
+                    "give the files of one model"
+                ) from None
+        entries, known = model.get_input_embeddings().num_embeddings, len(self.tokenizer())
+        if known > entries:
+            raise InputError(
+                f"{self.folder}: the tokenizer has {known} entries and the model {entries}; "
+                "the two are not of one model"
+            )
+        return model
+
+
+def without_dropout(config: Any) -> Any:
+    """The configuration with every dropout at 0, those of attention, residuals and embeddings alike."""
+    for key, value in config.to_dict().items():
+        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
+            setattr(config, key, 0.0)
+    return config
+
+
+def _refuse_pickles(folder: Path) -> None:
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{folder / pickles[0]}: pickled weights, which can run code and are never read; "
+            "give the model's safetensors"
+        )

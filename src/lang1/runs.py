@@ -589,7 +589,7 @@ def _manifest(stage: Stage, wanted: dict[str, Any], started: str, seconds: float
         "counts": stage.counts,
         "facts": stage.facts,
         "files": files,
-        "versions": _versions(),
+        "versions": versions(),
         "git": _git_revision(),
         "started": started,
         "seconds": round(seconds, 3),
@@ -602,12 +602,13 @@ def peak_memory_mib() -> float:
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
-def _versions() -> dict[str, str]:
-    versions = {"lang1": __version__, "python": sys.version.split()[0]}
+def versions() -> dict[str, str]:
+    """What lang1 and the libraries that decide its numbers are here."""
+    found = {"lang1": __version__, "python": sys.version.split()[0]}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def _git_revision() -> str | None:

@@ -15,7 +15,7 @@ from lang1.config.data import (
     SimulateConfig,
     TokenizeConfig,
 )
-from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
+from lang1.config.loading import RunConfig, as_yaml, dump, dump_yaml, load_config
 from lang1.config.monitoring import EvaluationConfig, GenerationConfig, MonitorConfig, SinksConfig, SpikeConfig
 from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
@@ -60,6 +60,7 @@ __all__ = [
     "TokenizeConfig",
     "Window",
     "WindowsConfig",
+    "as_yaml",
     "dump",
     "dump_yaml",
     "load_config",

@@ -150,7 +150,12 @@ def dump(config: Any) -> dict[str, Any]:
 
 def dump_yaml(config: Any) -> str:
     """The whole resolved configuration, as `--print-config` shows it."""
-    return yaml.safe_dump(dump(config), sort_keys=False, default_flow_style=False)
+    return as_yaml(dump(config))
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Plain values as a recipe holds them."""
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=False)
 
 
 def _scalar(text: str) -> Any:

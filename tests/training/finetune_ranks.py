@@ -23,7 +23,8 @@ from lang1.training import finetune
 from pydantic import TypeAdapter
 cfg, tasks, model, out = sys.argv[1:5]
 try:
-    finetune(TypeAdapter(FinetuneConfig).validate_json(cfg), tasks=Path(tasks), model=Path(model), out=Path(out), seed=1)
+    cfg = TypeAdapter(FinetuneConfig).validate_json(cfg)
+    finetune(cfg, tasks=Path(tasks), model=Path(model), out=Path(out), seed=1)
 except LangError as error:
     print(error, file=sys.stderr)
     raise SystemExit(error.exit_code)

@@ -30,9 +30,8 @@ LORA = replace(FULL, method="lora", lora=LoraConfig(dropout=0.0))
 @pytest.fixture(scope="module")
 def alone(tasks: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("alone")
-    return {
-        method: finetuned(cfg, tasks, model_folder, root / method, 1) for method, cfg in (("full", FULL), ("lora", LORA))
-    }
+    configs = {"full": FULL, "lora": LORA}
+    return {method: finetuned(cfg, tasks, model_folder, root / method, 1) for method, cfg in configs.items()}
 
 
 @pytest.mark.parametrize(

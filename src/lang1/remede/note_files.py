@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class NoteFile:
         self._refuse_missing(header)
         columns = list(dict.fromkeys((self.id_column, self.text_column)))
         cuts = find_cuts(self.path, name, delimiter, start, PIECE)
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in pairwise(cuts):
             if first == last:
                 continue
             table = read_piece(self.path, name, delimiter, header, columns, start, first, last)

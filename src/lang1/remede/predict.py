@@ -177,31 +177,31 @@ def _check_finite(model: Path, logits_NK: Any, before: int) -> None:
         )
 
 
+def _schema(options: int) -> pa.Schema:
+    import pyarrow as pa
+
+    probabilities = [pa.field(f"p_{k}", pa.float64()) for k in range(options)]
+    counts = [pa.field(name, pa.int32()) for name in ("prompt_tokens", "truncated_tokens")]
+    return pa.schema([pa.field("note_id", pa.string()), *probabilities, *counts])
+
+
 def _table(ids: list[str], p_NK: Any, encoded: list[Any]) -> pa.Table:
     import pyarrow as pa
 
-    columns: dict[str, Any] = {"note_id": pa.array(ids, pa.string())}
-    columns |= {f"p_{k}": pa.array(p_NK[:, k], pa.float64()) for k in range(p_NK.shape[1])}
-    columns["prompt_tokens"] = pa.array([len(prompt.ids) for prompt in encoded], pa.int32())
-    columns["truncated_tokens"] = pa.array([prompt.truncated_tokens for prompt in encoded], pa.int32())
-    return pa.table(columns)
+    counts = [[len(prompt.ids) for prompt in encoded], [prompt.truncated_tokens for prompt in encoded]]
+    return pa.table([ids, *(column.tolist() for column in p_NK.T), *counts], schema=_schema(p_NK.shape[1]))
 
 
 @contextlib.contextmanager
 def _writer(out: Path, options: int) -> Iterator[Callable[[pa.Table], None]]:
     """Takes tables; the file appears when the block ends."""
-    import pyarrow as pa
     import pyarrow.csv
 
-    schema = pa.schema(
-        [("note_id", pa.string()), *((f"p_{k}", pa.float64()) for k in range(options))]
-        + [("prompt_tokens", pa.int32()), ("truncated_tokens", pa.int32())]
-    )
     if out.suffix.lower() == ".parquet":
-        with runs.parquet_writer(out, schema) as writer:
+        with runs.parquet_writer(out, _schema(options)) as writer:
             yield writer.write_table
     else:
-        with runs.atomic_write(out) as sink, pa.csv.CSVWriter(sink, schema) as writer:
+        with runs.atomic_write(out) as sink, pyarrow.csv.CSVWriter(sink, _schema(options)) as writer:
             yield writer.write_table
 
 

@@ -45,7 +45,9 @@ class BaseModel:
         """The text that its weights learned language from."""
         if self.is_random:
             return NO_PRETRAINING
-        return pretraining_of(runs.read_json(self.folder / FACTS)) if self.is_checkpoint else read_pretraining(self.folder)
+        return (
+            pretraining_of(runs.read_json(self.folder / FACTS)) if self.is_checkpoint else read_pretraining(self.folder)
+        )
 
     @property
     def seen(self) -> Path | None:

@@ -185,7 +185,9 @@ def usable_tasks(folder: Path, wanted: tuple[TaskId, ...]) -> tuple[list[str], d
         try:
             empty = [s for s, path in files.items() if path in missing or pq.read_metadata(path).num_rows == 0]
         except (pa.ArrowException, OSError):
-            raise InputError(f"{folder / task}: its splits are not readable as Parquet; run lang1 tasks again") from None
+            raise InputError(
+                f"{folder / task}: its splits are not readable as Parquet; run lang1 tasks again"
+            ) from None
         if empty:
             skipped[task] = f"no rows in {', '.join(empty)}"
             runs.say(f"finetune: {task} is skipped: {skipped[task]}")

@@ -80,5 +80,7 @@ def _is_linear(module: Any) -> bool:
 def _is_transposed(model: Any, targets: tuple[str, ...]) -> bool:
     """GPT-2 keeps its matrices the other way round."""
     return any(
-        type(module).__name__ == "Conv1D" for name, module in model.named_modules() if name.rpartition(".")[2] in targets
+        type(module).__name__ == "Conv1D"
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] in targets
     )

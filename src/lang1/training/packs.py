@@ -52,7 +52,9 @@ class PackBatch:
 
     def to(self, device: torch.device) -> PackBatch:
         """The batch with its tensors on a device."""
-        moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), torch.Tensor)}
+        moved: dict[str, Any] = {
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), torch.Tensor)
+        }
         return replace(self, **moved)
 
 

@@ -72,9 +72,7 @@ def keep_weights(path: Path, model: Any, world: World) -> None:
         save_weights(path, tensors)
 
 
-def measure(
-    model: Any, rows: Rows, batch_tokens: int, dtype: torch.dtype, world: World
-) -> dict[str, dict[str, Any]]:
+def measure(model: Any, rows: Rows, batch_tokens: int, dtype: torch.dtype, world: World) -> dict[str, dict[str, Any]]:
     """By task: AUROC (micro for more than two options), loss and number of rows. A class that is absent: null.
 
     Ranks take turns at the batches, and all see the whole result. Raises TrainingGaveUp for logits that are not finite.
@@ -91,7 +89,9 @@ def measure(
         with torch.no_grad(), torch.autocast(world.device.type, dtype=dtype, enabled=mixed):
             found = option_logits(model, batch, rows.tasks).double().cpu().numpy()
         if mine < len(batches):
-            logits_NK[first_row[mine] : first_row[mine + 1]] = np.where(np.isneginf(found), 0.0, found)  # no such option
+            logits_NK[first_row[mine] : first_row[mine + 1]] = np.where(
+                np.isneginf(found), 0.0, found
+            )  # no such option
     if world.size > 1:
         logits_NK = np.array(world.sum(logits_NK.ravel().tolist())).reshape(logits_NK.shape)
     tasks = np.array([task for batch in batches for task in batch.tasks])

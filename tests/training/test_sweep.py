@@ -1,4 +1,4 @@
-"""The search of a learning rate: rates by the seed, the best by AUROC then loss, the same after a kill or in parallel."""
+"""The search of a learning rate: rates by the seed, best by AUROC then loss, the same after a kill or in parallel."""
 
 from __future__ import annotations
 

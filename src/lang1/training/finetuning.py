@@ -82,7 +82,7 @@ class Setup:
         cfg = self.cfg
         facts: dict[str, Any] = {"kind": "finetuned", "init": cfg.init, "tasks": self.names, "balance": cfg.balance}
         facts |= {"seed": self.seed, "pretraining": self.base.pretraining.as_facts(), "method": cfg.method}
-        facts |= {"batch_size": cfg.batch_size, "optimizer": configuration.dump(cfg.optimizer)}
+        facts |= {"batch_size": cfg.batch_size, "learning_rate": cfg.optimizer.lr}
         facts |= {"examples": {task: sum(counts) for task, counts in self.data.train.classes.items()}}
         return facts | ({"lora": configuration.dump(cfg.lora)} if cfg.method == "lora" else {})
 

@@ -8,6 +8,7 @@ PEFT adapter beside it. First weights are drawn by the seed.
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def add_adapters(model: Any, cfg: LoraConfig, seed: int) -> Any:
         bias="none",
         fan_in_fan_out=_is_transposed(model, cfg.targets),
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an older name
         torch.manual_seed(seed)
         return peft.get_peft_model(model, made)
 

@@ -5,11 +5,11 @@
 - `careful`: the same loss as ours (the option tokens at the answer position), each micro-batch padded to its own
   longest, logits of all positions.
 
-The 15M shape with a vocabulary of 32,000, fp32, 32 rows a step, the same weights, rows and AdamW. Prompts have 100 to
+The 15M shape with a vocabulary of 32,000, fp32, 40 rows a step, the same weights, rows and AdamW. Prompts have 100 to
 560 tokens. The first case asks five tasks, four of which share a note, the last one a single task. Each run is a fresh
 process, the three in turn. `ratio` is the peer's median seconds a step over ours, `memory_ratio` our peak resident
-memory over the peer's; the gradients of the first step must equal the careful loop's to 1e-5. `--samples 1` is a
-short trial.
+memory over the peer's; the gradients of the first step must equal the careful loop's to 1e-5. `--samples 1 --rows 10`
+is a short trial; on a machine that others use too, `cpu_ratio` says more than `ratio`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 from step_shapes import SHAPES, VOCABULARY, fill
 
-ROWS, MICRO, STEPS = 32, 8, 2
-"""rows a step, rows a micro-batch of the peers, steps that are measured after one that is not"""
+MICRO, STEPS = 8, 2
+"""rows a micro-batch of the peers, steps that are measured after one that is not"""
 OPTIONS = {"mortality": 2, "los": 4, "cci": 5, "denial": 2, "readmission": 2}
 QUESTION_TOKENS = {"mortality": 32, "los": 52, "cci": 68, "denial": 33, "readmission": 38}
 CASES = {"five tasks, four share a note": list(OPTIONS), "one task": ["mortality"]}
@@ -56,10 +56,10 @@ class Row:
     label: int
 
 
-def rows_of(tasks: list[str], step: int) -> list[Row]:
+def rows_of(tasks: list[str], step: int, count: int) -> list[Row]:
     """The rows of a step, an even mix; tasks other than readmission ask about the same notes."""
     rng = np.random.default_rng(step)
-    each = -(-ROWS // len(tasks))
+    each = -(-count // len(tasks))
     notes: dict[tuple[str, int], list[int]] = {}
     made = []
     for number in range(each):
@@ -71,14 +71,14 @@ def rows_of(tasks: list[str], step: int) -> list[Row]:
             note = notes[kind, number]
             label = int(rng.integers(OPTIONS[task]))
             made.append(Row(task, list(notes).index((kind, number)), note, note + question, label))
-    return made[:ROWS]
+    return made[:count]
 
 
 def options_of(task: str) -> list[int]:
     return list(range(LETTER, LETTER + OPTIONS[task]))
 
 
-def ours(model: Any, tasks: list[str]) -> Callable[[int], None]:
+def ours(model: Any, tasks: list[str], count: int) -> Callable[[int], None]:
     import torch
 
     from lang1.models.fast import use_fast_attention
@@ -91,7 +91,7 @@ def ours(model: Any, tasks: list[str]) -> Callable[[int], None]:
         AskedTask(
             task,
             Question(task, ("",) * OPTIONS[task]),
-            np.array(rows_of([task], 0)[0].ids[-QUESTION_TOKENS[task] :]),
+            np.array(rows_of([task], 0, 1)[0].ids[-QUESTION_TOKENS[task] :]),
             options_of(task),
             [0.0] * OPTIONS[task],
         )
@@ -100,7 +100,7 @@ def ours(model: Any, tasks: list[str]) -> Callable[[int], None]:
 
     def backward(step: int) -> None:
         by_note: dict[int, list[Row]] = {}
-        for row in rows_of(tasks, step):
+        for row in rows_of(tasks, step, count):
             by_note.setdefault(row.note, []).append(row)
         packs = [
             Pack(note, tuple((tasks.index(row.task), row.label) for row in rows), tuple(row.task for row in rows))
@@ -109,16 +109,16 @@ def ours(model: Any, tasks: list[str]) -> Callable[[int], None]:
         rows = Rows(asked, [], packs, None, 512, 1024, [], {})
         rows._notes.update({note: np.array(found[0].note_ids) for note, found in by_note.items()})
         for batch in make_batches(rows, packs, 4096):
-            (answer_loss(model, batch, asked, [1.0] * len(tasks)) / ROWS).backward()
+            (answer_loss(model, batch, asked, [1.0] * len(tasks)) / count).backward()
 
     return backward
 
 
-def micro_batches(tasks: list[str], step: int, width: int | None) -> Iterator[tuple[list[Row], Any, Any]]:
+def micro_batches(tasks: list[str], step: int, count: int, width: int | None) -> Iterator[tuple[list[Row], Any, Any]]:
     """Rows, padded tokens and mask of 8 rows; of similar length where no width is given."""
     import torch
 
-    rows = rows_of(tasks, step)
+    rows = rows_of(tasks, step, count)
     if width is None:
         rows = sorted(rows, key=lambda row: -len(row.ids))
     for start in range(0, len(rows), MICRO):
@@ -130,11 +130,11 @@ def micro_batches(tasks: list[str], step: int, width: int | None) -> Iterator[tu
         yield part, tokens, mask
 
 
-def padded(model: Any, tasks: list[str]) -> Callable[[int], None]:
+def padded(model: Any, tasks: list[str], count: int) -> Callable[[int], None]:
     import torch
 
     def backward(step: int) -> None:
-        for part, tokens, mask in micro_batches(tasks, step, 560):
+        for part, tokens, mask in micro_batches(tasks, step, count, 560):
             width = tokens.shape[1]
             tokens, mask = (torch.nn.functional.pad(t, (0, 1)) for t in (tokens, mask))
             labels = torch.full_like(tokens, -100)
@@ -143,16 +143,16 @@ def padded(model: Any, tasks: list[str]) -> Callable[[int], None]:
                 mask[i, len(row.ids)] = 1
             assert tokens.shape[1] == width + 1
             loss = model(input_ids=tokens, attention_mask=mask, labels=labels, use_cache=False).loss
-            (loss * len(part) / ROWS).backward()
+            (loss * len(part) / count).backward()
 
     return backward
 
 
-def careful(model: Any, tasks: list[str]) -> Callable[[int], None]:
+def careful(model: Any, tasks: list[str], count: int) -> Callable[[int], None]:
     import torch
 
     def backward(step: int) -> None:
-        for part, tokens, mask in micro_batches(tasks, step, None):
+        for part, tokens, mask in micro_batches(tasks, step, count, None):
             logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
             losses = [
                 torch.nn.functional.cross_entropy(
@@ -160,12 +160,12 @@ def careful(model: Any, tasks: list[str]) -> Callable[[int], None]:
                 )
                 for i, row in enumerate(part)
             ]
-            (torch.stack(losses).sum() / ROWS).backward()
+            (torch.stack(losses).sum() / count).backward()
 
     return backward
 
 
-def child(side: str, tasks: list[str], path: Path, threads: int) -> None:
+def child(side: str, tasks: list[str], path: Path, threads: int, count: int) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -189,28 +189,31 @@ def child(side: str, tasks: list[str], path: Path, threads: int) -> None:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-4, betas=(0.9, 0.999), eps=1e-5, weight_decay=0.02, fused=True
     )
-    backward = {"ours": ours, "padded": padded, "careful": careful}[side](model, tasks)
-    seconds = []
+    backward = {"ours": ours, "padded": padded, "careful": careful}[side](model, tasks, count)
+    seconds, used = [], []
     for step in range(STEPS + 1):
-        started = time.monotonic()
+        started, before = time.monotonic(), time.process_time()
         backward(step)
         if step == 0 and side != "padded":
             np.savez(path, **{n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None})
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         seconds.append(time.monotonic() - started)
+        used.append(time.process_time() - before)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": statistics.median(seconds[1:]), "peak_mib": peak}))
+    found = {"seconds": statistics.median(seconds[1:]), "cpu_seconds": statistics.median(used[1:]), "peak_mib": peak}
+    print(json.dumps(found))
 
 
-def run(side: str, case: str, folder: Path, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", side, case, str(folder / f"{side}.npz"), str(threads)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+def run(side: str, case: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    numbers = [str(options.threads), str(options.rows)]
+    command = [sys.executable, __file__, "--child", side, case, str(folder / f"{side}.npz"), *numbers]
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode != 0:
         sys.exit(f"{case}, {side}: ended with exit code {done.returncode}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(f"{case}: {side}: {ROWS / found['seconds']:.2f} rows/s, {found['peak_mib']:,.0f} MiB", flush=True)
+    print(f"{case}: {side}: {options.rows / found['seconds']:.2f} rows/s, {found['peak_mib']:,.0f} MiB", flush=True)
     return found
 
 
@@ -220,7 +223,7 @@ def compare(case: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         folder = Path(name)
         for _ in range(options.samples):
             for side in SIDES:
-                found[side].append(run(side, case, folder, options.threads))
+                found[side].append(run(side, case, folder, options))
         with np.load(folder / "ours.npz") as mine, np.load(folder / "careful.npz") as theirs:
             assert set(mine) == set(theirs)
             worst = max(float(np.abs(mine[key] - theirs[key]).max()) for key in mine)
@@ -235,13 +238,14 @@ def compare(case: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     }
     return [
         {
-            "name": f"a finetuning step of {ROWS} rows, 15M, vocabulary {VOCABULARY:,}: {case}",
+            "name": f"a finetuning step of {options.rows} rows, 15M, vocabulary {VOCABULARY:,}: {case}",
             "peer": peer,
             "ratio": round(middle(side, "seconds") / middle("ours", "seconds"), 2),
             "memory_ratio": round(middle("ours", "peak_mib") / middle(side, "peak_mib"), 2),
             "samples": options.samples,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-            "rows_a_second": round(ROWS / middle("ours", "seconds"), 2),
+            "cpu_ratio": round(middle(side, "cpu_seconds") / middle("ours", "cpu_seconds"), 2),
+            "rows_a_second": round(options.rows / middle("ours", "seconds"), 2),
             "largest_gradient_difference": worst,
         }
         for side, peer in peers.items()
@@ -251,6 +255,7 @@ def compare(case: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=3, help="fresh processes a side")
+    parser.add_argument("--rows", type=int, default=40, help="a step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     options = parser.parse_args()
@@ -260,6 +265,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], CASES[sys.argv[3]], Path(sys.argv[4]), int(sys.argv[5]))
+        child(sys.argv[2], CASES[sys.argv[3]], Path(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6]))
     else:
         main()

@@ -48,6 +48,6 @@ def finetuned(cfg: FinetuneConfig, tasks: Path, model: Path, out: Path, ranks: i
         )
         for rank in range(ranks)
     ]
-    for code, told in ended(processes):
+    for code, told in ended(processes, 400):
         assert code == 0, told
     return out

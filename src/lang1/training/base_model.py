@@ -59,9 +59,14 @@ class BaseModel:
         """Its tokenizer. Raises InputError."""
         return load_tokenizer(self.tokenizer_folder)
 
-    def load(self, seed: int) -> Any:
-        """The causal LM, fp32 on the CPU. Raises InputError where it cannot be had, or is not of its tokenizer."""
+    def load(self, seed: int, is_empty: bool = False) -> Any:
+        """The causal LM, fp32 on the CPU; `is_empty`: its modules alone, without weights.
+
+        Raises InputError where it cannot be had, or is not of its tokenizer.
+        """
         config = without_dropout(load_config(self.folder))
+        if is_empty:
+            return _modules(config)
         if self.is_random:
             model = build_from_config(config, seed)
         elif self.is_checkpoint:
@@ -93,6 +98,14 @@ def without_dropout(config: Any) -> Any:
         if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
             setattr(config, key, 0.0)
     return config
+
+
+def _modules(config: Any) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -37,6 +37,7 @@ from lang1.training.lora import ADAPTER, add_adapters, merged, write_adapter
 from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
 from lang1.training.packs import PackBatch, answer_loss, make_batches
+from lang1.training.spreading import build_on_main, spread, weights_of
 from lang1.training.validation import keep_weights, validate
 
 HOW = {"sharding", "activation_checkpointing", "threads"}
@@ -121,7 +122,7 @@ def prepare(cfg: FinetuneConfig, tasks: Path, model: Path, seed: int, world: Wor
     dtype = prepare_torch(cfg.threads, cfg.precision)
     names, skipped = usable_tasks(tasks, cfg.tasks)
     base = BaseModel(model, cfg.init == "random")
-    net, wrapped = build(cfg, base, seed)
+    net, wrapped = build_on_main(lambda is_empty: build(cfg, base, seed, is_empty), world)
     use_fast_attention(net, dtype, world.device)
     context = getattr(net.config, "max_position_embeddings", None)
     # a mask of ours would replace that of another class, such as a sliding window's
@@ -129,13 +130,18 @@ def prepare(cfg: FinetuneConfig, tasks: Path, model: Path, seed: int, world: Wor
     data = read_data(cfg, tasks, names, base.tokenizer(), context, seed, share_notes)
     if cfg.activation_checkpointing:
         net.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    weights = weights_of(net, world)
     shard(net, world, cfg.sharding, dtype, None)
+    spread(net, weights, world)
     return Setup(cfg, base, net, wrapped, data, names, skipped, dtype, world, seed)
 
 
-def build(cfg: FinetuneConfig, base: BaseModel, seed: int) -> tuple[Any, Any]:
-    """The causal LM that is trained, whole and on the CPU, and PEFT's model around it where there are adapters."""
-    net = base.load(seed)
+def build(cfg: FinetuneConfig, base: BaseModel, seed: int, is_empty: bool = False) -> tuple[Any, Any]:
+    """The causal LM that is trained, whole and on the CPU, and PEFT's model around it where there are adapters.
+
+    `is_empty`: without weights, to be filled by another process (spreading.py).
+    """
+    net = base.load(seed, is_empty)
     if cfg.method == "full":
         return net, None
     wrapped = add_adapters(net, cfg.lora, seed)

@@ -12,34 +12,40 @@ from pathlib import Path
 from ranks import ended
 
 from lang1 import config as configuration
-from lang1.config import FinetuneConfig
+from lang1.config import FinetuneConfig, SweepConfig
 
 CHILD = """
 import sys
 from pathlib import Path
-from lang1.config import FinetuneConfig
+from lang1.config import FinetuneConfig, SweepConfig
 from lang1.errors import LangError
-from lang1.training import finetune
+from lang1.training import finetune, sweep
 from pydantic import TypeAdapter
-cfg, tasks, model, out = sys.argv[1:5]
+cfg, search, tasks, model, out = sys.argv[1:6]
+cfg = TypeAdapter(FinetuneConfig).validate_json(cfg)
+folders = {"tasks": Path(tasks), "model": Path(model), "out": Path(out)}
 try:
-    cfg = TypeAdapter(FinetuneConfig).validate_json(cfg)
-    finetune(cfg, tasks=Path(tasks), model=Path(model), out=Path(out), seed=1)
+    if search == "null":
+        finetune(cfg, **folders, seed=1)
+    else:
+        sweep(TypeAdapter(SweepConfig).validate_json(search), cfg, **folders, seed=1)
 except LangError as error:
     print(error, file=sys.stderr)
     raise SystemExit(error.exit_code)
 """
 
 
-def finetuned(cfg: FinetuneConfig, tasks: Path, model: Path, out: Path, ranks: int) -> Path:
-    """A finetuning to its end in so many gloo processes."""
+def start(
+    cfg: FinetuneConfig, tasks: Path, model: Path, out: Path, ranks: int, search: SweepConfig | None = None
+) -> list[subprocess.Popen[str]]:
+    """A finetuning, or the search before it, in so many gloo processes."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    arguments = [json.dumps(configuration.dump(cfg)), str(tasks), str(model), str(out)]
-    processes = [
+    settings = [json.dumps(None if value is None else configuration.dump(value)) for value in (cfg, search)]
+    return [
         subprocess.Popen(
-            [sys.executable, "-c", CHILD, *arguments],
+            [sys.executable, "-c", CHILD, *settings, str(tasks), str(model), str(out)],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ
@@ -48,6 +54,12 @@ def finetuned(cfg: FinetuneConfig, tasks: Path, model: Path, out: Path, ranks: i
         )
         for rank in range(ranks)
     ]
-    for code, told in ended(processes, 400):
+
+
+def finetuned(
+    cfg: FinetuneConfig, tasks: Path, model: Path, out: Path, ranks: int, search: SweepConfig | None = None
+) -> Path:
+    """The same to its end."""
+    for code, told in ended(start(cfg, tasks, model, out, ranks, search), 400):
         assert code == 0, told
     return out

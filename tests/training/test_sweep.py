@@ -137,6 +137,31 @@ def same(mine: Path, theirs: Path) -> None:
     assert not (mine / ".scratch").exists()
 
 
+def test_the_command_prints_the_line_that_takes_its_rate(tasks: Path, model_folder: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from lang1.cli import app
+
+    where = ["--tasks", str(tasks), "--model", str(model_folder)]
+    small = ["finetune.tasks=[mortality]", "finetune.batch_size=2", "finetune.max_note_tokens=10", "finetune.threads=1"]
+    search = ["sweep.trials=2", "steps=1", "finetune.max_steps_per_task=1", "finetune.optimizer.min_lr=5e-5"]
+    done = CliRunner().invoke(app, ["sweep", *small, *search, *where, "--out", str(tmp_path / "sweep"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    _, line, override = done.stdout.splitlines()
+    assert line.startswith(f"lang1 finetune {tmp_path / 'sweep' / 'finetune.yaml'} --tasks")
+    rate = runs.read_json(tmp_path / "sweep" / "best.json")["lr"]
+    for given in (line.split()[2:3], [*small, "finetune.optimizer.min_lr=5e-5", *override.split(": ")[1].split()]):
+        assert load_config(*recipe_and_overrides(given), "finetune").finetune.optimizer.lr == rate
+    done = CliRunner().invoke(app, [*line.split()[1:-1], str(tmp_path / "model"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert runs.read_json(tmp_path / "model" / "lang1.json")["learning_rate"] == rate
+
+
+def recipe_and_overrides(given: list[str]) -> tuple[Path | None, list[str]]:
+    recipes = [Path(word) for word in given if "=" not in word]
+    return (recipes[0] if recipes else None), [word for word in given if "=" in word]
+
+
 def test_a_rate_that_diverges_is_a_trial_without_a_value(tasks: Path, model_folder: Path, tmp_path: Path) -> None:
     wild = SweepConfig(trials=2, steps=6, lowest=1e-4, highest=1e30)
     sweep(wild, CFG, tasks=tasks, model=model_folder, out=tmp_path / "sweep", seed=7)

@@ -73,6 +73,7 @@ class BaseModel:
             model = read_checkpoint(self.folder)
         else:
             model = load_model(self.folder, config)
+            _forget_quantiser(model)
         entries, known = model.get_input_embeddings().num_embeddings, len(self.tokenizer())
         if known > entries:
             raise InputError(
@@ -88,6 +89,14 @@ def without_dropout(config: Any) -> Any:
         if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
             setattr(config, key, 0.0)
     return config
+
+
+def _forget_quantiser(model: Any) -> None:
+    """The weights of a GGUF file are fp32 by now; transformers would not save a model that it calls quantised."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    if getattr(model.config, "quantization_config", None) is not None:
+        del model.config.quantization_config
 
 
 def _modules(config: Any) -> Any:

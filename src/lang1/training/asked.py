@@ -103,6 +103,8 @@ class Rows:
     """(note_hash, patient_id) of every row"""
     classes: dict[str, list[int]]
     """by task, rows of each option"""
+    width_multiple: int = 1
+    """a batch is padded to a multiple of so many tokens"""
     _notes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def notes(self, packs: Sequence[Pack]) -> list[NDArray[np.int64]]:
@@ -151,6 +153,7 @@ def read_rows(
     *,
     seed: int,
     share_notes: bool | None = None,
+    width_multiple: int = 1,
 ) -> Rows:
     """The rows of `split` as packs in order of first appearance: of train at most `cfg.examples` a task, of val at most
     `cfg.val_rows`, drawn by hash. `share_notes` stands for the configuration's where it is given.
@@ -183,7 +186,9 @@ def read_rows(
         )
         for asked in asked_of.values()
     ]
-    return Rows(tasks, list(texts), packs, tokenizer, cfg.max_note_tokens, context_length, hashes, classes)
+    return Rows(
+        tasks, list(texts), packs, tokenizer, cfg.max_note_tokens, context_length, hashes, classes, width_multiple
+    )
 
 
 def draw_examples(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict[str, Any]]:

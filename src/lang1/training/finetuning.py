@@ -36,7 +36,7 @@ from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
 from lang1.training.lora import ADAPTER, add_adapters, merged, write_adapter
 from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
-from lang1.training.packs import PackBatch, answer_loss, make_batches
+from lang1.training.packs import WIDTHS, PackBatch, answer_loss, make_batches
 from lang1.training.spreading import build_on_main, spread, weights_of
 from lang1.training.validation import keep_weights, validate
 
@@ -125,9 +125,7 @@ def prepare(cfg: FinetuneConfig, tasks: Path, model: Path, seed: int, world: Wor
     net, wrapped = build_on_main(lambda is_empty: build(cfg, base, seed, is_empty), world)
     use_fast_attention(net, dtype, world.device)
     context = getattr(net.config, "max_position_embeddings", None)
-    # a mask of ours would replace that of another class, such as a sliding window's
-    share_notes = cfg.share_notes and type(net).__name__ == "LlamaForCausalLM"
-    data = read_data(cfg, tasks, names, base.tokenizer(), context, seed, share_notes)
+    data = read_data(cfg, tasks, names, base.tokenizer(), context, seed, type(net).__name__ == "LlamaForCausalLM")
     if cfg.activation_checkpointing:
         net.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     weights = weights_of(net, world)
@@ -214,17 +212,21 @@ def read_data(
     tokenizer: Any,
     context_length: int | None,
     seed: int,
-    share_notes: bool,
+    is_llama: bool,
 ) -> Data:
-    """Rows, draws and balance factors. Raises ConfigError when a batch cannot hold a row of each task."""
+    """Rows, draws and balance factors. Raises ConfigError when a batch cannot hold a row of each task.
+
+    Only a Llama's tasks share notes: a mask of ours would replace that of another class, such as a sliding window's.
+    """
     if cfg.batch_size < len(names):
         raise ConfigError(f"finetune.batch_size: {cfg.batch_size} is less than a row of each of {len(names)} tasks")
     asked = read_questions(folder, names, tokenizer)
-    rows = read_rows(folder, "train", asked, tokenizer, cfg, context_length, seed=seed, share_notes=share_notes)
+    how: dict[str, Any] = {"share_notes": cfg.share_notes and is_llama, "width_multiple": WIDTHS if is_llama else 1}
+    rows = read_rows(folder, "train", asked, tokenizer, cfg, context_length, seed=seed, **how)
     factors = balance_factors(rows, cfg.balance)
     rows = replace(rows, tasks=[replace(task, log_factors=f) for task, f in zip(asked, factors, strict=True)])
     groups, weights = make_groups(rows, cfg.batch_size)
-    val = read_rows(folder, "val", asked, tokenizer, cfg, context_length, seed=seed, share_notes=share_notes)
+    val = read_rows(folder, "val", asked, tokenizer, cfg, context_length, seed=seed, **how)
     return Data(rows, val, groups, weights)
 
 

@@ -26,6 +26,9 @@ from lang1.training.asked import AskedTask, Pack, Rows
 
 SIMILAR = 0.7
 """a batch holds no pack shorter than this share of its longest"""
+WIDTHS = 32
+"""a Llama's batches are padded to a multiple of so many tokens: a processor's kernels are built anew for each shape,
+and kept. Other classes may have no position to spare"""
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,20 @@ def make_batches(
     """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included; of several processes
     this one's share, as many batches in each."""
     notes = rows.notes(packs)
+    multiple = rows.width_multiple
     lengths = [
-        len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked) for note, pack in zip(notes, packs, strict=True)
+        _round_up(len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked), multiple)
+        for note, pack in zip(notes, packs, strict=True)
     ]
     order = sorted(range(len(packs)), key=lambda i: (-lengths[i], i))
     shares = [_cut(order[r::ranks], lengths, batch_tokens) for r in range(ranks)]
-    made = [_tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch]) for batch in shares[rank]]
+    made = [
+        _tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch], multiple) for batch in shares[rank]
+    ]
     missing = max(map(len, shares)) - len(made)
     if missing:
-        filler = made[0] if made else _tensors(rows.tasks, [packs[order[-1]]], [notes[order[-1]]])
+        last = order[-1]
+        filler = made[0] if made else _tensors(rows.tasks, [packs[last]], [notes[last]], multiple)
         made += [replace(filler, is_counted=False)] * missing
     return made
 
@@ -87,8 +95,13 @@ def _cut(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> lis
     return batches
 
 
-def _tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any]) -> PackBatch:
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any], multiple: int) -> PackBatch:
     width = max(len(note) + sum(len(tasks[t].ids) for t, _ in p.asked) for p, note in zip(packs, notes, strict=True))
+    width = _round_up(width, multiple)
     most = max(len(pack.asked) for pack in packs)
     tokens = np.zeros((len(packs), width), dtype=np.int64)
     positions = np.zeros((len(packs), width), dtype=np.int64)

@@ -376,6 +376,7 @@ def run_stage(
     work: Callable[[Stage], None],
     force: bool = False,
     read_checked: Mapping[str, str] | None = None,
+    only: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Any]:
     """Do `work` once: complete and unchanged, it is skipped; killed, it resumes; changed or damaged, it is refused.
 
@@ -383,7 +384,8 @@ def run_stage(
     stages or files; the former are checked against the hashes in their manifests. An input that is text names
     something whose change cannot be seen, a database: `force` then makes the stage again in any case.
     `read_checked` gives, by input, a pattern of files whose bytes `work` checks as it reads them: of those only the
-    sizes are compared here, so that 100 GB of tokens are not read before the first step.
+    sizes are compared here, so that 100 GB of tokens are not read before the first step. `only` gives, by input, the
+    patterns of the files that `work` may read: no other file of it is opened, nor need it be there.
     Raises InputError for a changed input, a foreign folder or a lock held by another run.
     """
     wanted = {
@@ -391,7 +393,9 @@ def run_stage(
         "config": config,
         "seed": seed,
         "inputs": {
-            key: path if isinstance(path, str) else identify(path, (read_checked or {}).get(key))
+            key: path
+            if isinstance(path, str)
+            else identify(path, (read_checked or {}).get(key), (only or {}).get(key, ("*",)))
             for key, path in inputs.items()
         },
     }
@@ -484,10 +488,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def identify(path: Path, read_checked: str | None = None) -> str:
+def identify(path: Path, read_checked: str | None = None, only: tuple[str, ...] = ("*",)) -> str:
     """What an input is: what a stage wrote by that stage's manifest, a foreign file or folder by its content.
 
-    Files that match the pattern `read_checked` are compared with the manifest by size alone.
+    Files that match the pattern `read_checked` are compared with the manifest by size alone; those that match none of
+    `only` are not looked at.
     Foreign input over 2 GiB (a warehouse) is known by sizes and change times instead: hashing it would cost minutes.
     """
     if not path.exists():
@@ -497,7 +502,7 @@ def identify(path: Path, read_checked: str | None = None) -> str:
             inside = "" if folder == path else path.resolve().relative_to(folder).as_posix()
             manifest = read_manifest(folder)
             if not inside or any(name == inside or name.startswith(inside + "/") for name in manifest["files"]):
-                _check_files(folder, manifest, inside, read_checked)
+                _check_files(folder, manifest, inside, read_checked, only)
                 return f"{manifest['identity']}{'/' if inside else ''}{inside}"
     if path.is_dir() and (path / STARTED).exists():
         raise InputError(f"{path}: not complete; run the stage that writes it to its end")
@@ -517,9 +522,17 @@ def _is_foreign(manifest: Path) -> bool:
     return not (b'"stage"' in content and b'"identity"' in content)
 
 
-def _check_files(folder: Path, manifest: dict[str, Any], inside: str = "", read_checked: str | None = None) -> None:
+def _check_files(
+    folder: Path,
+    manifest: dict[str, Any],
+    inside: str = "",
+    read_checked: str | None = None,
+    only: tuple[str, ...] = ("*",),
+) -> None:
     for name, facts in manifest["files"].items():
         if inside and name != inside and not name.startswith(inside + "/"):
+            continue
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
             continue
         path = folder / name
         if not path.is_file():
@@ -576,7 +589,7 @@ def _manifest(stage: Stage, wanted: dict[str, Any], started: str, seconds: float
         "counts": stage.counts,
         "facts": stage.facts,
         "files": files,
-        "versions": _versions(),
+        "versions": versions(),
         "git": _git_revision(),
         "started": started,
         "seconds": round(seconds, 3),
@@ -589,12 +602,13 @@ def peak_memory_mib() -> float:
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
-def _versions() -> dict[str, str]:
-    versions = {"lang1": __version__, "python": sys.version.split()[0]}
+def versions() -> dict[str, str]:
+    """What lang1 and the libraries that decide its numbers are here."""
+    found = {"lang1": __version__, "python": sys.version.split()[0]}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def _git_revision() -> str | None:

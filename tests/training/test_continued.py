@@ -212,5 +212,5 @@ def test_folders_that_are_no_whole_model_are_refused(foreign: Path, foreign_toke
     assert "weights lack model.layers.1.mlp" in told(config_for(model), foreign_tokens, tmp_path / "out")
     weights.unlink()
     torch.save(kept, model / "pytorch_model.bin")
-    assert "give a Hugging Face folder with safetensors" in told(config_for(model), foreign_tokens, tmp_path / "out")
+    assert "its weights are a pickle (pytorch_model.bin)" in told(config_for(model), foreign_tokens, tmp_path / "out")
     assert "not found" in told(config_for(tmp_path / "none"), foreign_tokens, tmp_path / "out")

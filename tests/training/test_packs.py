@@ -13,7 +13,7 @@ import torch
 from lang1.config import FinetuneConfig
 from lang1.models.load import load_model, load_tokenizer
 from lang1.scoring.options import encode_prompts, score_prompts
-from lang1.training.asked import Rows, balance_factors, make_groups, read_questions, read_rows
+from lang1.training.asked import Rows, balance_factors, draw_examples, make_groups, read_questions, read_rows
 from lang1.training.packs import answer_loss, make_batches, option_logits
 
 TASKS = ["readmission", "mortality", "los", "cci", "denial"]
@@ -113,12 +113,59 @@ def test_the_corrected_loss_is_least_at_the_cohorts_probabilities(tasks: Path, m
     assert loss(0.0) < min(loss(-0.2), loss(0.2))
 
 
-def test_the_loss_of_a_batch_does_not_depend_on_how_it_is_cut(tasks: Path, model_folder: Path) -> None:
+def test_the_loss_of_a_batch_does_not_depend_on_how_it_is_cut_or_padded(tasks: Path, model_folder: Path) -> None:
     rows = read(tasks, model_folder)
     model, packs = load_model(model_folder), rows.packs[:10]
     totals = []
     with torch.no_grad():
-        for budget in (300, 10_000):
-            batches = make_batches(rows, packs, budget)
+        for budget, multiple in ((300, 1), (10_000, 1), (10_000, 32)):
+            batches = make_batches(replace(rows, width_multiple=multiple), packs, budget)
+            assert all(batch.tokens.shape[1] % multiple == 0 for batch in batches)
             totals.append(sum(answer_loss(model, b, rows.tasks, [1.0] * 5).item() for b in batches))
-    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+    assert totals[1:] == pytest.approx(totals[:1] * 2, rel=1e-5)
+
+
+def examples(count: int, seed: int = 1, most: int | None = None) -> list[dict[str, object]]:
+    rows = [{"row_id": f"r{i}", "note_hash": f"n{i}", "label": 2 if i % 50 == 0 else i % 2} for i in range(count)]
+    return draw_examples(rows, most, seed)
+
+
+def test_fewer_examples_lie_among_the_more_with_each_class_in_its_share() -> None:
+    whole = Counter(row["label"] for row in examples(5000))
+    taken: set[object] = set()
+    for most in (100, 300, 1000, 4000):
+        drawn = examples(5000, most=most)
+        ids = {row["row_id"] for row in drawn}
+        assert len(ids) == most and taken <= ids
+        taken = ids
+        for label, rows in Counter(row["label"] for row in drawn).items():
+            assert abs(rows - most * whole[label] / 5000) <= 1
+    assert taken != {row["row_id"] for row in examples(5000, seed=2, most=4000)}
+    assert examples(80, most=100) == examples(80)
+
+
+def test_tasks_that_share_notes_go_on_sharing_them_among_few_examples(tasks: Path, model_folder: Path) -> None:
+    rows = read(tasks, model_folder, examples=60)
+    assert {task: sum(found) for task, found in rows.classes.items()} == dict.fromkeys(TASKS, 60)
+    notes = sum(len(pack.asked) > 0 for pack in rows.packs if 0 not in dict(pack.asked))
+    assert notes < 0.95 * 4 * 60, "no note is asked about twice"
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_share_out_every_row_once_in_as_many_batches(tasks: Path, model_folder: Path, ranks: int) -> None:
+    rows = read(tasks, model_folder)
+    for packs in (rows.packs[:10], rows.packs[:1]):
+        shares = [make_batches(rows, packs, 150, rank, ranks) for rank in range(ranks)]
+        assert len({len(share) for share in shares}) == 1
+        ours = Counter(row for share in shares for b in share if b.is_counted for row in b.row_ids)
+        assert ours == Counter(row for pack in packs for row in pack.rows)
+
+
+def test_a_batch_that_only_keeps_step_gives_neither_loss_nor_gradient(tasks: Path, model_folder: Path) -> None:
+    rows = read(tasks, model_folder)
+    model = load_model(model_folder)
+    (batch, *_) = make_batches(rows, rows.packs[:3], 10_000)
+    loss = answer_loss(model, replace(batch, is_counted=False), rows.tasks, [1.0] * 5)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())

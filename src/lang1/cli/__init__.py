@@ -51,8 +51,10 @@ for _command in (
     tasks.statistics,
     tasks.audit,
     tasks.meds,
+    training.sweep,
     training.finetune,
     benchmark.evaluate,
+    benchmark.predict,
     benchmark.report,
     serving.serve,
 ):

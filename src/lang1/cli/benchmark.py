@@ -128,6 +128,48 @@ def _named_models(values: list[str], tokenizers: list[str]) -> dict[str, Path | 
     return models
 
 
+def predict(
+    model: Annotated[Path, typer.Argument(help="Hugging Face folder, or checkpoint of `lang1 pretrain`.")],
+    notes: Annotated[Path, typer.Argument(help="Parquet, CSV or TSV file of notes.")],
+    task: Annotated[str, typer.Option("--task", help="What is asked: a task's id, or any name with --question.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, .parquet or .csv.", show_default=False)],
+    arguments: Arguments = None,
+    id_column: Annotated[str, typer.Option("--id", help="Column of the notes' ids.")] = "note_id",
+    text_column: Annotated[str, typer.Option("--text", help="Column of the notes' texts.")] = "text",
+    question: Annotated[
+        Path | None, folder("question", "YAML or JSON with `text` and `options`: a question of your own.")
+    ] = None,
+    max_note_tokens: Annotated[
+        int | None,
+        typer.Option("--max-note-tokens", help="Tokens of a note that are read; as in finetuning when absent."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Probabilities of a task's options for a file of notes: ids and numbers out, no text."""
+    config = configure(arguments, "evaluate", None, quiet)
+    from lang1.remede import predict as predict_notes
+
+    facts = predict_notes(
+        config.evaluate,
+        model=model,
+        notes=notes,
+        id_column=id_column,
+        text_column=text_column,
+        task=task,
+        out=out,
+        question=question,
+        max_note_tokens=max_note_tokens,
+        force=force,
+    )
+    if as_json:
+        print(json.dumps(facts, sort_keys=True))
+    else:
+        print(f"{out}: rows {facts['rows']:,}, of which {facts['rows_truncated']:,} were cut to their first "
+              f"{facts['max_note_tokens']:,} tokens")  # fmt: skip
+
+
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")],
     arguments: Arguments = None,

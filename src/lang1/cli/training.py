@@ -106,7 +106,7 @@ def export(
 
 def finetune(
     tasks: Annotated[Path, folder("tasks", "Task rows from `lang1 tasks`.")],
-    model: Annotated[Path, folder("model", "Hugging Face folder to start from.")],
+    model: Annotated[Path, folder("model", "Hugging Face folder, or checkpoint of `lang1 pretrain`, to start from.")],
     out: Out,
     arguments: Arguments = None,
     seed: Seed = None,
@@ -123,4 +123,41 @@ def finetune(
     from lang1.training import finetune as finetune_model
 
     manifest = finetune_model(config.finetune, tasks=tasks, model=model, out=out, seed=config.seed, force=force)
-    show(manifest, out, as_json)
+    if manifest:  # of several processes the first has it
+        show(manifest, out, as_json)
+
+
+def sweep(
+    tasks: Annotated[Path, folder("tasks", "Task rows from `lang1 tasks`.")],
+    model: Annotated[Path, folder("model", "Hugging Face folder, or checkpoint of `lang1 pretrain`, to start from.")],
+    out: Out,
+    arguments: Arguments = None,
+    workers: Annotated[int, typer.Option("--workers", help="Trials at a time, a process (and a GPU) each.")] = 1,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    force: Force = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Search the learning rate of a finetuning: a few short trials, the best by validation AUROC, then loss (5.4)."""
+    config = configure(arguments, "sweep", seed, quiet)
+    if print_config:
+        print_section(config, "sweep")
+        return
+    from lang1.training import sweep as search
+
+    manifest = search(
+        config.sweep,
+        config.finetune,
+        tasks=tasks,
+        model=model,
+        out=out,
+        seed=config.seed,
+        workers=workers,
+        force=force,
+    )
+    if manifest:
+        show(manifest, out, as_json)
+        if not as_json:
+            print(f"lang1 finetune {out / 'finetune.yaml'} --tasks {tasks} --model {model} --out DIR")
+            print(f"or, with a recipe of your own: {manifest['facts']['override']}")

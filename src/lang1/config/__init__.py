@@ -15,17 +15,19 @@ from lang1.config.data import (
     SimulateConfig,
     TokenizeConfig,
 )
-from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
+from lang1.config.loading import RunConfig, as_yaml, dump, dump_yaml, load_config
 from lang1.config.monitoring import EvaluationConfig, GenerationConfig, MonitorConfig, SinksConfig, SpikeConfig
 from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
 from lang1.config.training import (
     EncoderPreset,
     FinetuneConfig,
+    LoraConfig,
     OptimizerConfig,
     Preset,
     PretrainConfig,
     ShapeOverrides,
+    SweepConfig,
 )
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "ExtractConfig",
     "FinetuneConfig",
     "GenerationConfig",
+    "LoraConfig",
     "MonitorConfig",
     "OptimizerConfig",
     "OwnTask",
@@ -54,11 +57,13 @@ __all__ = [
     "SimulateConfig",
     "SinksConfig",
     "SpikeConfig",
+    "SweepConfig",
     "TaskId",
     "TasksConfig",
     "TokenizeConfig",
     "Window",
     "WindowsConfig",
+    "as_yaml",
     "dump",
     "dump_yaml",
     "load_config",

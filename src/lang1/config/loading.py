@@ -23,7 +23,7 @@ from lang1.config.data import (
 from lang1.config.files import read_mapping
 from lang1.config.own_task import read_own_tasks
 from lang1.config.tasks import TasksConfig
-from lang1.config.training import FinetuneConfig, PretrainConfig
+from lang1.config.training import FinetuneConfig, PretrainConfig, SweepConfig
 from lang1.errors import ConfigError
 
 
@@ -45,6 +45,7 @@ class RunConfig:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     random_twin: bool = True
     """also finetune the same architecture from random initial weights"""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -149,7 +150,12 @@ def dump(config: Any) -> dict[str, Any]:
 
 def dump_yaml(config: Any) -> str:
     """The whole resolved configuration, as `--print-config` shows it."""
-    return yaml.safe_dump(dump(config), sort_keys=False, default_flow_style=False)
+    return as_yaml(dump(config))
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Plain values as a recipe holds them."""
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=False)
 
 
 def _scalar(text: str) -> Any:

@@ -197,6 +197,55 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters, in the paper's configuration (Appendix I; Hu et al. 2021, arXiv:2106.09685)."""
+
+    r: int = 8
+    """rank of an adapter"""
+    alpha: float = 16
+    """an adapter's output is multiplied by alpha / r"""
+    dropout: float = 0.05
+    """share of an adapter's inputs that a training step sets to zero"""
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    """last part of the names of the modules that get an adapter; a model that names them otherwise is refused"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Something to train."""
+        require(
+            (self.r >= 1, "r", "at least 1"),
+            (self.alpha > 0, "alpha", "above 0"),
+            (0 <= self.dropout < 1, "dropout", "from 0 to below 1"),
+            (bool(self.targets) and all(self.targets), "targets", "at least one module name"),
+        )
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Search of the learning rate before finetuning (5.4): `lang1 sweep`."""
+
+    trials: int = 5
+    """rates that are tried, drawn log-uniformly"""
+    steps: int = 100
+    """optimizer steps a trial: the first ones of the schedule that the finetuning itself would follow"""
+    lowest: float = 1e-6
+    """lowest rate that may be drawn"""
+    highest: float = 1e-3
+    """highest rate that may be drawn"""
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """A range to draw from."""
+        require(
+            (self.trials >= 1, "trials", "at least 1"),
+            (self.steps >= 1, "steps", "at least 1"),
+            (0 < self.lowest <= self.highest, "lowest", "above 0 and at most highest"),
+        )
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """Multiple-choice finetuning (5.4)."""
 
@@ -204,6 +253,12 @@ class FinetuneConfig:
     """one task, or several for joint finetuning with an even mix a batch"""
     init: Literal["pretrained", "random"] = "pretrained"
     """random: the same architecture from fresh weights, the twin that shows what pretraining gave"""
+    method: Literal["full", "lora"] = "full"
+    """full: all parameters; lora: low-rank adapters alone, for models that memory keeps from the other (Appendix I)"""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """used with method: lora"""
+    examples: int | None = None
+    """training rows a task, classes in their shares, the fewer among the more; null: all. For data-efficiency curves"""
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             lr=1e-4,
@@ -217,7 +272,7 @@ class FinetuneConfig:
         )
     )
     batch_size: int = 64
-    """rows an optimizer step, all tasks together; the paper gives none"""
+    """rows an optimizer step, all tasks and processes together; ours, the paper gives none"""
     max_steps_per_task: int = 5120
     """optimizer steps, times the number of tasks when joint (5.4)"""
     val_every: int = 100
@@ -225,7 +280,8 @@ class FinetuneConfig:
     val_rows: int = 2000
     """validation rows a task, drawn by hash; early stop reads them"""
     patience_steps: int = 300
-    """stop when validation micro-AUROC has not risen for so many steps (5.4)"""
+    """stop when validation micro-AUROC has not risen for so many steps (5.4); with several tasks their mean, with two
+    options the AUROC of option B, which is what scikit-learn's micro average gives for them"""
     balance: Literal["none", "sqrt", "even"] = "none"
     """how training rows are drawn within a task: none, as they come (the paper); sqrt or even, rare classes more
     often, with the option logits corrected for it in the loss so that probabilities stay those of the cohort"""
@@ -235,6 +291,10 @@ class FinetuneConfig:
     """prompt tokens a forward, padding included"""
     max_note_tokens: int = 512
     """the note's head is kept to so many tokens, the question never cut (5.4, docs/paper-to-code.md)"""
+    sharding: Literal["gradients", "full"] = "gradients"
+    """what several processes share out: gradients and optimizer state, or `full`, the parameters too"""
+    activation_checkpointing: bool = False
+    """true: a layer's activations are computed again in the backward, for less memory and about a third more time"""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """fp32, or bf16 autocast over fp32 weights; auto: bf16 where the hardware multiplies it, else fp32"""
     threads: int = 0
@@ -255,7 +315,9 @@ class FinetuneConfig:
                     "val_rows",
                     "patience_steps",
                     "max_note_tokens",
+                    "batch_tokens",
                 )
             ),
+            (self.examples is None or self.examples >= 1, "examples", "at least 1, or null for all"),
             (self.threads >= 0, "threads", "0 or more"),
         )

@@ -19,7 +19,7 @@ from lang1 import runs
 from lang1.errors import InputError
 from lang1.models.build import parameter_count
 from lang1.models.encoder import is_encoder
-from lang1.models.load import hide_progress_bars, load_config
+from lang1.models.load import hide_progress_bars, is_gguf, load_config, load_tokenizer
 from lang1.models.origin import CARD
 
 WEIGHTS = "model.safetensors"
@@ -94,10 +94,13 @@ def saved_shapes(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_weights(model: Any, weights: dict[str, Any]) -> None:
-    """Copy named weights into `model`; names and shapes must agree. Raises InputError when they do not."""
+    """Copy named weights into the parameters of `model` that are trained; names and shapes must agree.
+
+    Raises InputError when they do not.
+    """
     import torch
 
-    parameters = dict(model.named_parameters())
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     _refuse_other_weights({n: p.shape for n, p in parameters.items()}, {n: w.shape for n, w in weights.items()})
     with torch.no_grad():
         for name, tensor in weights.items():
@@ -123,7 +126,12 @@ def check_hashes(folder: Path) -> None:
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
-    """Copy the files of a tokenizer folder, byte by byte."""
+    """Copy the files of a tokenizer folder, byte by byte; that of a GGUF file is written out."""
+    if is_gguf(source):
+        with _scratch(out) as scratch:
+            load_tokenizer(source).save_pretrained(scratch)
+            copy_tokenizer(scratch, out)
+        return
     names = [p for p in sorted(source.glob("*")) if p.is_file() and _is_tokenizer_file(p.name)]
     if not names:
         raise InputError(f"{source}: no tokenizer files; give the folder that lang1 tokenize wrote")

@@ -56,13 +56,7 @@ def continued_on(model: Path, tokens: Path, sources: tuple[str, ...]) -> Pretrai
 def read_pretraining(model: Path) -> Pretraining:
     """What a Hugging Face folder says of its pretraining."""
     if (model / CARD).exists():
-        facts = runs.read_json(model / CARD)
-        said = facts.get("pretraining")
-        if isinstance(said, dict):
-            return Pretraining(said.get("tokens"), tuple(said.get("sources") or ()), said.get("unknown"))
-        if facts.get("init") == "random":
-            return NO_PRETRAINING
-        return Pretraining(None, unknown=f"its {CARD} does not name the tokens folder")
+        return pretraining_of(runs.read_json(model / CARD))
     parent = model.parent
     if runs.is_complete(parent) and (manifest := runs.read_manifest(parent)).get("stage") == "pretrain":
         named = manifest.get("inputs", {}).get("tokens")
@@ -70,3 +64,13 @@ def read_pretraining(model: Path) -> Pretraining:
             mix = manifest.get("config", {}).get("mix", {})
             return Pretraining(str(named), tuple(sorted(name for name, weight in mix.items() if weight > 0)))
     return Pretraining(None, unknown="its folder does not say what it was pretrained on")
+
+
+def pretraining_of(facts: dict[str, Any]) -> Pretraining:
+    """What the facts of a model card, or of a checkpoint, say of it."""
+    said = facts.get("pretraining")
+    if isinstance(said, dict):
+        return Pretraining(said.get("tokens"), tuple(said.get("sources") or ()), said.get("unknown"))
+    if facts.get("init") == "random":
+        return NO_PRETRAINING
+    return Pretraining(None, unknown=f"its {CARD} does not name the tokens folder")

@@ -35,3 +35,32 @@ def evaluate(
     return run(
         cfg, models=models, tasks=tasks, out=out, seed=seed, tokens=tokens, records=records, truth=truth, force=force
     )
+
+
+def predict(
+    cfg: EvaluateConfig,
+    *,
+    model: Path,
+    notes: Path,
+    task: str,
+    out: Path,
+    id_column: str = "note_id",
+    text_column: str = "text",
+    question: Path | None = None,
+    max_note_tokens: int | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Probabilities of the options of `task` for the file `notes` into the file `out` (`remede/predict.py`)."""
+    from lang1.remede.note_files import NoteFile
+    from lang1.remede.predict import predict as run
+
+    return run(
+        cfg,
+        model=model,
+        notes=NoteFile(notes, id_column, text_column),
+        task=task,
+        out=out,
+        question=question,
+        max_note_tokens=max_note_tokens,
+        force=force,
+    )

@@ -30,6 +30,8 @@ NOTE_TYPE_PER_TASK: dict[str, str] = {
     "denial": "H&P",
 }
 PROMPT_SETS = ("recommended", "paper-verbatim")
+QUESTIONS = "questions.json"
+"""of a tasks folder, and of a finetuned model: the question of each task"""
 _NOTE_NAMES = {"H&P": "admission note", "discharge summary": "discharge note"}
 
 
@@ -67,9 +69,17 @@ def describe(asked: Asked, prompt_set: str | None) -> dict[str, Any]:
     }
 
 
+def describe_questions(questions: dict[str, Question]) -> dict[str, Any]:
+    """The questions.json of a finetuned model: what it learned to answer."""
+    return {
+        task: {"text": q.text, "options": list(q.options), "rendered": render_question(q)}
+        for task, q in questions.items()
+    }
+
+
 def read_questions(tasks: Path) -> dict[str, Question]:
     """The question of every task in a tasks folder, from its questions.json. Raises InputError when it is broken."""
-    path = tasks / "questions.json"
+    path = tasks / QUESTIONS
     try:
         return {
             str(task): Question(str(found["text"]), tuple(str(option) for option in found["options"]))

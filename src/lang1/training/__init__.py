@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lang1.config import FinetuneConfig, PretrainConfig, RunConfig
+from lang1.config import FinetuneConfig, PretrainConfig, RunConfig, SweepConfig
 
 
 def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: bool = False) -> dict[str, Any]:
@@ -30,6 +30,23 @@ def finetune(
         from lang1.training.finetuning import finetune as run
 
     return run(cfg, tasks=tasks, model=model, out=out, seed=seed, force=force)
+
+
+def sweep(
+    cfg: SweepConfig,
+    finetune: FinetuneConfig,
+    *,
+    tasks: Path,
+    model: Path,
+    out: Path,
+    seed: int,
+    workers: int = 1,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Search the learning rate of the finetuning `finetune` into `out`; returns the manifest (`training/sweep.py`)."""
+    from lang1.training.sweep import sweep as run
+
+    return run(cfg, finetune, tasks=tasks, model=model, out=out, seed=seed, workers=workers, force=force)
 
 
 def watch(run: Path, *, out: Path, follow: bool = False, every: float = 30.0) -> None:

@@ -9,6 +9,12 @@ deck. With it a pack weighs the product of f_t(label) over its tasks, f_t = 1/sq
 come more often, and log f_t added to the option logits inside the loss gives back the cohort's probabilities (exact
 when a note's outcomes are independent given its text; what is common to all options cancels in the softmax).
 
+Only the splits that a model learns from can be read here: the rows of a test split are opened by `evaluate` alone.
+
+Fewer examples (`finetune.examples`): within each class the rows stand in an order keyed by seed and note, row i of a
+class of n at the mark (i + 1/2) / n; the first rows by mark over all classes are taken. So the fewer lie among the
+more, each class has its share to within a row, and tasks that share notes go on sharing them.
+
 An even mix: a group gives as many packs as bring batch_size / tasks rows of each of its tasks; where some notes lack
 a task's question (its cohort is smaller), its rows weigh that much more in the loss. Rows are counted by task.
 """
@@ -20,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -34,6 +40,10 @@ from lang1.tasks.prompts import Question
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LearningSplit = Literal["train", "val"]
+"""the splits that a model may learn or choose from"""
+READ = ("questions.json", "*/train.parquet", "*/val.parquet")
+"""the files of a tasks folder that finetuning reads"""
 COLUMNS = ["row_id", "patient_id", "note_hash", "note_type", "text", "label"]
 
 
@@ -91,6 +101,10 @@ class Rows:
     context_length: int | None
     hashes: list[tuple[str, str]]
     """(note_hash, patient_id) of every row"""
+    classes: dict[str, list[int]]
+    """by task, rows of each option"""
+    width_multiple: int = 1
+    """a batch is padded to a multiple of so many tokens"""
     _notes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def notes(self, packs: Sequence[Pack]) -> list[NDArray[np.int64]]:
@@ -131,32 +145,39 @@ def read_questions(tasks: Path, names: Sequence[str], tokenizer: Any) -> list[As
 
 def read_rows(
     folder: Path,
-    split: str,
+    split: LearningSplit,
     tasks: list[AskedTask],
     tokenizer: Any,
     cfg: FinetuneConfig,
     context_length: int | None,
     *,
     seed: int,
-    most: int | None = None,
+    share_notes: bool | None = None,
+    width_multiple: int = 1,
 ) -> Rows:
-    """The rows of `split`, at most `most` a task by hash of row_id, as packs in order of first appearance."""
-    import pyarrow.parquet as pq
+    """The rows of `split` as packs in order of first appearance: of train at most `cfg.examples` a task, of val at most
+    `cfg.val_rows`, drawn by hash. `share_notes` stands for the configuration's where it is given.
 
+    Raises InputError for rows that no tasks folder of ours holds.
+    """
+    if split not in get_args(LearningSplit):
+        raise ValueError(f"{split}: rows of a test split are opened by lang1 evaluate alone")
+    share = cfg.share_notes if share_notes is None else share_notes
     texts: dict[str, int] = {}
     asked_of: dict[tuple[str, str, int, int], list[tuple[int, int, str, int]]] = {}
-    hashes = []
+    hashes, classes = [], {}
     for index, task in enumerate(tasks):
-        rows = pq.read_table(folder / task.task / f"{split}.parquet", columns=COLUMNS).to_pylist()
-        if most is not None and len(rows) > most:
-            rows = sorted(rows, key=lambda row: (hash_fraction(seed, row["row_id"]), row["row_id"]))[:most]
-        times: dict[str, int] = {}  # the same text in two rows of a task: two packs
+        rows = _read_table(folder / task.task / f"{split}.parquet")
         for row in rows:
             _check_label(row, task, split)
+        rows = draw_examples(rows, cfg.examples, seed) if split == "train" else _draw(rows, cfg.val_rows, seed)
+        classes[task.task] = [sum(row["label"] == k for row in rows) for k in range(len(task.option_ids))]
+        times: dict[str, int] = {}  # the same text in two rows of a task: two packs
+        for row in rows:
             note = row["note_hash"]
             times[note] = times.get(note, 0) + 1
             text = texts.setdefault(row["text"], len(texts))
-            key = (row["note_type"], note, times[note], -1 if cfg.share_notes else index)
+            key = (row["note_type"], note, times[note], -1 if share else index)
             asked_of.setdefault(key, []).append((index, row["label"], row["row_id"], text))
             hashes.append((note, row["patient_id"]))
     packs = [
@@ -165,11 +186,44 @@ def read_rows(
         )
         for asked in asked_of.values()
     ]
-    return Rows(tasks, list(texts), packs, tokenizer, cfg.max_note_tokens, context_length, hashes)
+    return Rows(
+        tasks, list(texts), packs, tokenizer, cfg.max_note_tokens, context_length, hashes, classes, width_multiple
+    )
+
+
+def draw_examples(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict[str, Any]]:
+    """At most `most` rows, in their order: each class in its share to within a row, a smaller draw within a larger."""
+    if most is None or len(rows) <= most:
+        return rows
+    by_class: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        by_class.setdefault(row["label"], []).append(place)
+    marks: list[tuple[float, int, int]] = []
+    for label, places in by_class.items():
+        places.sort(key=lambda i: (hash_fraction(seed, rows[i]["note_hash"]), rows[i]["row_id"]))
+        marks += [((rank + 0.5) / len(places), label, place) for rank, place in enumerate(places)]
+    return [rows[place] for place in sorted(place for _, _, place in sorted(marks)[:most])]
+
+
+def _draw(rows: list[dict[str, Any]], most: int, seed: int) -> list[dict[str, Any]]:
+    if len(rows) <= most:
+        return rows
+    return sorted(rows, key=lambda row: (hash_fraction(seed, row["row_id"]), row["row_id"]))[:most]
+
+
+def _read_table(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path, columns=COLUMNS).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not readable as task rows ({type(error).__name__}); run lang1 tasks again") from None
+    return rows
 
 
 def _check_label(row: dict[str, Any], task: AskedTask, split: str) -> None:
-    if not 0 <= row["label"] < len(task.option_ids):
+    if row["label"] is None or not 0 <= row["label"] < len(task.option_ids):
         raise InputError(
             f"{task.task}/{split}.parquet: row {row['row_id']}: label {row['label']} is no option of "
             f"the question's {len(task.option_ids)}; run lang1 tasks again with --force"

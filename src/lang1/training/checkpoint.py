@@ -85,7 +85,7 @@ class Checkpoints:
             temporary.mkdir(parents=True, exist_ok=True)
         self.world.wait()
         writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
-        state = {MODEL + name: parameter.detach() for name, parameter in model.named_parameters()}
+        state = {MODEL + name: parameter.detach() for name, parameter in trained(model)}
         state |= {OPTIMIZER + name: value for name, value in optimizer_state(model, optimizer).items()}
         alone = self.world.size == 1
         if not self.background:
@@ -217,6 +217,11 @@ def save_weights(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         save_file({name: t.detach().contiguous() for name, t in tensors.items()}, temporary, {"format": "pt"})
 
 
+def trained(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters that training changes, by name: what is frozen (LoRA) is not kept again in every checkpoint."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoint folders with a hash file, oldest first."""
     return sorted(p for p in folder.glob(f"{PREFIX}*") if (p / HASHES).is_file())
@@ -243,7 +248,7 @@ def load_checkpoint(folder: Path, model: Any, optimizer: Any, world: World) -> d
     from torch.distributed.checkpoint.state_dict_loader import load
 
     prepare_state(model, optimizer)
-    state = {MODEL + name: parameter.detach() for name, parameter in model.named_parameters()}
+    state = {MODEL + name: parameter.detach() for name, parameter in trained(model)}
     state |= {OPTIMIZER + name: value for name, value in optimizer_state(model, optimizer).items()}
     reader = HuggingFaceStorageReader(str(folder))
     there = saved_shapes(folder)

@@ -145,6 +145,7 @@ def run_stage(
     work: Callable[[runs.Stage], None],
     force: bool = False,
     read_checked: dict[str, str] | None = None,
+    only: dict[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Any]:
     """runs.run_stage by rank 0; the others do the same work when it begins, and nothing when there is none to do."""
     if world.is_main:
@@ -158,7 +159,7 @@ def run_stage(
 
         outcome = 0
         try:
-            return runs.run_stage(out, name, config, seed, inputs, lead, force, read_checked)
+            return runs.run_stage(out, name, config, seed, inputs, lead, force, read_checked, only)
         except LangError as error:
             outcome = error.exit_code
             raise
@@ -174,11 +175,11 @@ def run_stage(
     return {}
 
 
-def shard(model: Any, world: World, sharding: Sharding, dtype: torch.dtype, entry: str) -> None:
+def shard(model: Any, world: World, sharding: Sharding, dtype: torch.dtype, entry: str | None) -> None:
     """Shard `model` in place, a group a decoder layer and one for the rest; alone, it only moves to the device.
 
     `dtype` of weights and activations in the products; the weights that are kept and the reductions are fp32. `entry`:
-    the method of the model that a step calls in place of `forward`.
+    the method of the model that a step calls in place of `forward`; None: it calls the model.
     """
     if world.size == 1:
         model.to(world.device)
@@ -194,7 +195,8 @@ def shard(model: Any, world: World, sharding: Sharding, dtype: torch.dtype, entr
     for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, reshard_after_forward=again, mp_policy=policy)
     fully_shard(model, mesh=mesh, reshard_after_forward=again, mp_policy=policy)
-    register_fsdp_forward_method(model, entry)
+    if entry is not None:
+        register_fsdp_forward_method(model, entry)
 
 
 def decoder_layers(model: Any) -> Any:

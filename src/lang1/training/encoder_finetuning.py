@@ -8,6 +8,7 @@ lang1.json gives the outputs of each task. A note that several tasks ask about r
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -98,6 +99,7 @@ def finetune(
 
     With `init: random` only configuration and tokenizer come from `model`. A task without rows is skipped and named.
     """
+    _check(cfg)
     runs.read_manifest(tasks)
     inputs = {"tasks": tasks, "model": model.parent if runs.is_complete(model.parent) else model}
 
@@ -145,6 +147,15 @@ def finetune(
     return runs.run_stage(out, "finetune", configuration.dump(cfg), seed, inputs, work, force)
 
 
+def _check(cfg: FinetuneConfig) -> None:
+    """Raises ConfigError for what a decoder's finetuning can and this cannot."""
+    for key, wanted in (("method", "full"), ("activation_checkpointing", False)):
+        if getattr(cfg, key) != wanted:
+            raise ConfigError(f"finetune.{key}: {getattr(cfg, key)}: an encoder is finetuned with {wanted} only")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("an encoder is finetuned in one process: start lang1 finetune without torchrun")
+
+
 def _start(cfg: FinetuneConfig, folder: Path, labels: int, seed: int) -> Any:
     """The encoder's body with fresh heads; with `init: random` a fresh body too. No dropout: see models/encoder.py."""
     if cfg.init == "random":
@@ -181,7 +192,7 @@ def read_data(
     factors = balance_factors(rows, cfg.balance)
     rows = replace(rows, tasks=[replace(task, log_factors=f) for task, f in zip(asked, factors, strict=True)])
     groups, weights = make_groups(rows, cfg.batch_size)
-    val = read_rows(folder, "val", asked, tokenizer, cfg, positions, seed=seed, most=cfg.val_rows)
+    val = read_rows(folder, "val", asked, tokenizer, cfg, positions, seed=seed)
     train, held = (Notes(part, special, cfg.max_note_tokens, positions, {}) for part in (rows, val))
     return Data(train, held, groups, weights, heads)
 

@@ -1,14 +1,15 @@
 """Multiple-choice finetuning on one task or several (5.4): `lang1 finetune`.
 
-All parameters, cross-entropy of the true option among the options at the answer position. Prompts, answer position
-and option tokens come from scoring/options.py, as in evaluation. Early stop on the validation rows: the AUROC of a
-binary task, micro-AUROC over (row, class) cells otherwise, averaged over tasks. The folder is the Hugging Face model
-of the best validation, with curve.jsonl, lang1.json and seen.parquet.
+All parameters, or low-rank adapters (lora.py); cross-entropy of the true option among the options at the answer
+position. Prompts, answer position and option tokens come from scoring/options.py, as in evaluation. Rows of train and
+val alone are opened (asked.py). The folder is the Hugging Face model of the best validation (validation.py), with
+curve.jsonl, lang1.json, questions.json and seen.parquet. Under torchrun all processes share out every step's rows.
 """
 
 from __future__ import annotations
 
-import shutil
+import gc
+import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,29 +17,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import FinetuneConfig, TaskId
 from lang1.corpus.hashes import hash_id
 from lang1.errors import ConfigError, InputError
-from lang1.metrics.ranking import auroc, micro_auroc
-from lang1.models.build import build_from_config
 from lang1.models.export import WEIGHTS, export_model, load_weights
 from lang1.models.fast import use_fast_attention
-from lang1.models.load import load_config, load_model, load_tokenizer
-from lang1.models.origin import NO_PRETRAINING, read_pretraining
 from lang1.tasks import prompts
 from lang1.tasks.prompts import require_known
-from lang1.training.asked import Group, Rows, balance_factors, make_groups, read_questions, read_rows
-from lang1.training.checkpoint import Checkpoints, Retention, save_weights
-from lang1.training.distributed import World
+from lang1.training.asked import READ, Group, Rows, balance_factors, make_groups, read_questions, read_rows
+from lang1.training.base_model import BaseModel
+from lang1.training.checkpoint import Checkpoints, Retention
+from lang1.training.distributed import World, joined, run_stage, shard
 from lang1.training.feeding import Fetched
 from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
+from lang1.training.lora import ADAPTER, add_adapters, merged, write_adapter
 from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
-from lang1.training.packs import PackBatch, answer_loss, make_batches, option_logits
+from lang1.training.packs import WIDTHS, PackBatch, answer_loss, make_batches
+from lang1.training.spreading import build_on_main, spread, weights_of
+from lang1.training.validation import keep_weights, validate
+
+HOW = {"sharding", "activation_checkpointing", "threads"}
+"""settings that change how a run is computed, not what it computes: they may change when it goes on"""
 
 
 @dataclass(frozen=True)
@@ -52,58 +55,143 @@ class Data:
     """loss weight of a row of each task, which makes the mix even"""
 
 
+@dataclass(frozen=True)
+class Setup:
+    """Everything that training needs, on the devices where it will run."""
+
+    cfg: FinetuneConfig
+    base: BaseModel
+    net: Any
+    """the causal LM; with LoRA the adapters stand in it"""
+    wrapped: Any
+    """PEFT's model around it; None without LoRA"""
+    data: Data
+    names: list[str]
+    skipped: dict[str, str]
+    dtype: torch.dtype
+    world: World
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole schedule."""
+        return self.cfg.max_steps_per_task * len(self.names)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the model card says, whatever comes of the training."""
+        cfg = self.cfg
+        facts: dict[str, Any] = {"kind": "finetuned", "init": cfg.init, "tasks": self.names, "balance": cfg.balance}
+        facts |= {"seed": self.seed, "pretraining": self.base.pretraining.as_facts(), "method": cfg.method}
+        facts |= {"batch_size": cfg.batch_size, "learning_rate": cfg.optimizer.lr}
+        facts |= {"examples": {task: sum(counts) for task, counts in self.data.train.classes.items()}}
+        return facts | ({"lora": configuration.dump(cfg.lora)} if cfg.method == "lora" else {})
+
+
 def finetune(
     cfg: FinetuneConfig, *, tasks: Path, model: Path, out: Path, seed: int, force: bool = False
 ) -> dict[str, Any]:
-    """Finetune the Hugging Face folder `model` on the task sets `tasks`; returns the manifest.
+    """Finetune `model`, a Hugging Face folder or a checkpoint of pretraining, on the task sets `tasks`; the manifest.
 
     With `init: random` only configuration and tokenizer come from `model`. A task without rows is skipped and named.
+    Under torchrun every rank calls it, and ranks other than 0 get an empty manifest.
     """
     runs.read_manifest(tasks)
-    inputs = {"tasks": tasks, "model": model.parent if runs.is_complete(model.parent) else model}
+    with joined() as world:
 
-    def work(stage: runs.Stage) -> None:
-        dtype = prepare_torch(cfg.threads, cfg.precision)
-        names, skipped = usable_tasks(tasks, cfg.tasks)
-        net = build_from_config(load_config(model), seed) if cfg.init == "random" else load_model(model)
-        use_fast_attention(net, dtype)
-        data = read_data(cfg, tasks, names, load_tokenizer(model), net.config.max_position_embeddings, seed)
-        steps = cfg.max_steps_per_task * len(names)
-        origin = NO_PRETRAINING if cfg.init == "random" else read_pretraining(model)
-        facts: dict[str, Any] = {"kind": "finetuned", "init": cfg.init, "tasks": names, "balance": cfg.balance}
-        facts |= {"seed": seed, "pretraining": origin.as_facts()}
-        best = stage.scratch() / "best"
-        objective = Objective(
-            fetch=lambda step: fetch(cfg, data, seed, step),
-            loss=lambda m, batch: answer_loss(m, batch, data.train.tasks, data.weights),
-            validate=lambda m, progress: validate(cfg, m, data.val, progress, best, dtype),
-            facts=facts,
-        )
-        loop = LoopConfig(steps, cfg.optimizer, cfg.val_every, cfg.val_every, dtype)
-        world = World(0, 1, net.device)
-        checkpoints = Checkpoints(stage.scratch() / "checkpoints", stage.scratch(), world, Retention(1))
-        optimizer = make_optimizer(net, cfg.optimizer)
-        progress = resume(net, optimizer, stage.out, checkpoints, world)
-        progress = train(loop, net, optimizer, objective, progress, out=stage.out, checkpoints=checkpoints, world=world)
-        _finish(stage, cfg, net, model, data, progress, facts, skipped, best, dtype)
+        def work(stage: runs.Stage) -> None:
+            setup = prepare(cfg, tasks, model, seed, world)
+            best = stage.scratch() / "best"
+            progress = run(setup, stage.out, stage.scratch(), best)
+            if progress.best_step is None:
+                keep_weights(best / "last" / WEIGHTS, setup.net, world)
+            if world.is_main:
+                _finish(stage, setup, progress, best / (f"step-{progress.best_step}" if progress.best_step else "last"))
 
-    return runs.run_stage(out, "finetune", configuration.dump(cfg), seed, inputs, work, force)
+        inputs: dict[str, Path | str] = {"tasks": tasks, "model": model}
+        return run_stage(world, out, "finetune", what(cfg), seed, inputs, work, force, only={"tasks": READ})
+
+
+def what(cfg: FinetuneConfig) -> dict[str, Any]:
+    """The settings that make a run another run."""
+    return {key: value for key, value in configuration.dump(cfg).items() if key not in HOW}
+
+
+def prepare(cfg: FinetuneConfig, tasks: Path, model: Path, seed: int, world: World) -> Setup:
+    """Model and rows of a finetuning. Raises InputError and ConfigError where they do not fit together."""
+    dtype = prepare_torch(cfg.threads, cfg.precision)
+    names, skipped = usable_tasks(tasks, cfg.tasks)
+    base = BaseModel(model, cfg.init == "random")
+    net, wrapped = build_on_main(lambda is_empty: build(cfg, base, seed, is_empty), world)
+    use_fast_attention(net, dtype, world.device)
+    context = getattr(net.config, "max_position_embeddings", None)
+    data = read_data(cfg, tasks, names, base.tokenizer(), context, seed, type(net).__name__ == "LlamaForCausalLM")
+    if cfg.activation_checkpointing:
+        net.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    weights = weights_of(net, world)
+    shard(net, world, cfg.sharding, dtype, None)
+    spread(net, weights, world)
+    return Setup(cfg, base, net, wrapped, data, names, skipped, dtype, world, seed)
+
+
+def build(cfg: FinetuneConfig, base: BaseModel, seed: int, is_empty: bool = False) -> tuple[Any, Any]:
+    """The causal LM that is trained, whole and on the CPU, and PEFT's model around it where there are adapters.
+
+    `is_empty`: without weights, to be filled by another process (spreading.py).
+    """
+    net = base.load(seed, is_empty)
+    if cfg.method == "full":
+        return net, None
+    wrapped = add_adapters(net, cfg.lora, seed)
+    return wrapped.get_base_model(), wrapped
+
+
+def run(setup: Setup, out: Path, scratch: Path, best: Path, steps: int | None = None) -> Progress:
+    """Train from the newest checkpoint in `scratch` to the end, an early stop, or the first `steps` of the schedule."""
+    cfg, world, data, dtype = setup.cfg, setup.world, setup.data, setup.dtype
+    objective = Objective(
+        fetch=lambda step: fetch(cfg, data, setup.seed, step, world),
+        loss=lambda net, batch: _loss(setup, net, batch),
+        validate=lambda net, progress: validate(cfg, net, data.val, progress, best, dtype, world),
+        facts=setup.facts,
+    )
+    loop = LoopConfig(
+        steps or setup.steps,
+        cfg.optimizer,
+        cfg.val_every,
+        cfg.val_every,
+        dtype,
+        sharded_weights=cfg.sharding == "full" and world.size > 1,
+        schedule_steps=setup.steps,
+    )
+    checkpoints = Checkpoints(scratch / "checkpoints", scratch, world, Retention(1))
+    optimizer = make_optimizer(setup.net, cfg.optimizer)
+    progress = resume(setup.net, optimizer, out, checkpoints, world)
+    return train(loop, setup.net, optimizer, objective, progress, out=out, checkpoints=checkpoints, world=world)
 
 
 def usable_tasks(folder: Path, wanted: tuple[TaskId, ...]) -> tuple[list[str], dict[str, str]]:
-    """The tasks with training and validation rows, and why the others are skipped."""
+    """The tasks with training and validation rows, and why the others are skipped.
+
+    Raises InputError when there is none, and for a task of which one split is there and the other is not.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     require_known(wanted, prompts.read_questions(folder), folder, "finetune.tasks")
     names: list[str] = []
     skipped: dict[str, str] = {}
     for task in wanted:
-        empty = [
-            split
-            for split in ("train", "val")
-            if not (folder / task / f"{split}.parquet").is_file()
-            or pq.read_metadata(folder / task / f"{split}.parquet").num_rows == 0
-        ]
+        files = {split: folder / task / f"{split}.parquet" for split in ("train", "val")}
+        missing = [path for path in files.values() if not path.is_file()]
+        if len(missing) == 1:
+            raise InputError(f"{missing[0]}: missing, though the task's other split is there; run lang1 tasks again")
+        try:
+            empty = [s for s, path in files.items() if path in missing or pq.read_metadata(path).num_rows == 0]
+        except (pa.ArrowException, OSError):
+            raise InputError(
+                f"{folder / task}: its splits are not readable as Parquet; run lang1 tasks again"
+            ) from None
         if empty:
             skipped[task] = f"no rows in {', '.join(empty)}"
             runs.say(f"finetune: {task} is skipped: {skipped[task]}")
@@ -118,113 +206,98 @@ def usable_tasks(folder: Path, wanted: tuple[TaskId, ...]) -> tuple[list[str], d
 
 
 def read_data(
-    cfg: FinetuneConfig, folder: Path, names: list[str], tokenizer: Any, context_length: int, seed: int
+    cfg: FinetuneConfig,
+    folder: Path,
+    names: list[str],
+    tokenizer: Any,
+    context_length: int | None,
+    seed: int,
+    is_llama: bool,
 ) -> Data:
-    """Rows, draws and balance factors. Raises ConfigError when a batch cannot hold a row of each task."""
+    """Rows, draws and balance factors. Raises ConfigError when a batch cannot hold a row of each task.
+
+    Only a Llama's tasks share notes: a mask of ours would replace that of another class, such as a sliding window's.
+    """
     if cfg.batch_size < len(names):
         raise ConfigError(f"finetune.batch_size: {cfg.batch_size} is less than a row of each of {len(names)} tasks")
     asked = read_questions(folder, names, tokenizer)
-    rows = read_rows(folder, "train", asked, tokenizer, cfg, context_length, seed=seed)
+    how: dict[str, Any] = {"share_notes": cfg.share_notes and is_llama, "width_multiple": WIDTHS if is_llama else 1}
+    rows = read_rows(folder, "train", asked, tokenizer, cfg, context_length, seed=seed, **how)
     factors = balance_factors(rows, cfg.balance)
     rows = replace(rows, tasks=[replace(task, log_factors=f) for task, f in zip(asked, factors, strict=True)])
     groups, weights = make_groups(rows, cfg.batch_size)
-    val = read_rows(folder, "val", asked, tokenizer, cfg, context_length, seed=seed, most=cfg.val_rows)
+    val = read_rows(folder, "val", asked, tokenizer, cfg, context_length, seed=seed, **how)
     return Data(rows, val, groups, weights)
 
 
-def fetch(cfg: FinetuneConfig, data: Data, seed: int, step: int) -> Fetched[PackBatch]:
-    """The micro-batches of a step; a function of seed and step alone."""
+def fetch(cfg: FinetuneConfig, data: Data, seed: int, step: int, world: World) -> Fetched[PackBatch]:
+    """This rank's micro-batches of a step; a function of seed, step and rank alone."""
     packs = [pack for group in data.groups for pack in group.drawn(seed, step)]
-    batches = make_batches(data.train, packs, cfg.batch_tokens)
-    rows = Counter(task for batch in batches for task in batch.tasks)
+    batches = [
+        replace(batch, key=zlib.crc32(f"{seed}:{step}:{world.rank}:{number}".encode()))
+        for number, batch in enumerate(make_batches(data.train, packs, cfg.batch_tokens, world.rank, world.size))
+    ]
+    rows = Counter(task for pack in packs for task, _ in pack.asked)
     divisor = sum(data.weights[task] * count for task, count in rows.items())
     counts = {data.train.tasks[task].task: count for task, count in sorted(rows.items())}
-    return Fetched(batches, divisor, sum(batch.real_tokens for batch in batches), counts)
+    notes = data.train.notes(packs)
+    tokens = sum(map(len, notes)) + sum(len(data.train.tasks[task].ids) * count for task, count in rows.items())
+    return Fetched(batches, divisor, tokens, counts)
 
 
-def validate(
-    cfg: FinetuneConfig, model: Any, rows: Rows, progress: Progress, best: Path, dtype: torch.dtype
-) -> dict[str, Any]:
-    """AUROC and loss by task; keeps the weights when the mean AUROC is the best so far; decides the early stop."""
-    result = measure(model, rows, cfg.batch_tokens, dtype)
-    values = [facts["auroc"] for facts in result.values() if facts["auroc"] is not None]
-    mean = sum(values) / len(values) if values else None
-    if mean is not None and (progress.best_value is None or mean > progress.best_value):
-        for old in best.glob("step-*"):
-            if old.name != f"step-{progress.best_step}":
-                shutil.rmtree(old)
-        progress.best_step, progress.best_value = progress.step, mean
-        save_weights(best / f"step-{progress.step}" / WEIGHTS, dict(model.named_parameters()))
-    since = progress.step - (progress.best_step or 0)
-    progress.finished = since >= cfg.patience_steps
-    runs.say(
-        f"step {progress.step}: validation AUROC "
-        + ", ".join(f"{task} {facts['auroc']:.3f}" for task, facts in result.items() if facts["auroc"] is not None)
-    )
-    return result
+def _loss(setup: Setup, net: Any, batch: PackBatch) -> torch.Tensor:
+    if setup.cfg.method == "lora" and setup.cfg.lora.dropout:
+        torch.manual_seed(batch.key)  # so that a resumed run draws what an undisturbed one does
+    return answer_loss(net, batch.to(setup.world.device), setup.data.train.tasks, setup.data.weights)
 
 
-def measure(model: Any, rows: Rows, batch_tokens: int, dtype: torch.dtype) -> dict[str, dict[str, Any]]:
-    """By task: AUROC (micro for more than two options), loss and number of rows. A class that is absent: null."""
-    model.eval()
-    logits: dict[int, list[Any]] = {index: [] for index in range(len(rows.tasks))}
-    labels: dict[int, list[int]] = {index: [] for index in range(len(rows.tasks))}
-    for batch in make_batches(rows, rows.packs, batch_tokens):
-        with torch.no_grad(), torch.autocast(model.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            found = option_logits(model, batch, rows.tasks)
-        for index, row, label in zip(batch.tasks, found, batch.labels.tolist(), strict=True):
-            logits[index].append(row)
-            labels[index].append(label)
-    result: dict[str, dict[str, Any]] = {}
-    for index, task in enumerate(rows.tasks):
-        logits_NK = torch.stack(logits[index])[:, : len(task.option_ids)].double()
-        truth = np.array(labels[index], dtype=np.int64)
-        p_NK = logits_NK.softmax(-1).numpy()
-        value = auroc(truth == 1, p_NK[:, 1]) if p_NK.shape[1] == 2 else micro_auroc(truth, p_NK)
-        loss = functional.cross_entropy(logits_NK, torch.from_numpy(truth)).item()
-        result[task.task] = {"auroc": value, "loss": loss, "rows": len(truth)}
-    return result
-
-
-def _finish(
-    stage: runs.Stage,
-    cfg: FinetuneConfig,
-    net: Any,
-    source: Path,
-    data: Data,
-    progress: Progress,
-    facts: dict[str, Any],
-    skipped: dict[str, str],
-    best: Path,
-    dtype: torch.dtype,
-) -> None:
-    from safetensors.torch import load_file
-
-    if progress.best_step is not None:
-        load_weights(net, load_file(best / f"step-{progress.best_step}" / WEIGHTS))
-    facts = facts | {
+def _finish(stage: runs.Stage, setup: Setup, progress: Progress, best: Path) -> None:
+    cfg, data = setup.cfg, setup.data
+    facts = setup.facts | {
         "steps": progress.step,
         "best_step": progress.best_step,
         "best_value": progress.best_value,
         "rows_seen": progress.counts,
-        "skipped": skipped,
+        "skipped": setup.skipped,
         "row_weights": {t.task: round(w, 6) for t, w in zip(data.train.tasks, data.weights, strict=True)},
         "max_note_tokens": cfg.max_note_tokens,
     }
-    export_model(net, source, stage.out, facts)
-    earlier = source / "seen.parquet" if cfg.init == "pretrained" else None
-    write_seen(stage.out / "seen.parquet", data.train.hashes, earlier)
+    _export(stage, setup, facts, best)
+    asked = prompts.describe_questions({task.task: task.question for task in data.train.tasks})
+    runs.write_json(stage.out / prompts.QUESTIONS, asked)
+    write_seen(stage.out / "seen.parquet", data.train.hashes, setup.base.seen)
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
     stage.count(steps=progress.step, tokens=progress.tokens, **progress.counts)
     stage.record(
-        skipped=skipped,
+        skipped=setup.skipped,
         best_step=progress.best_step,
         best_value=progress.best_value,
+        stopped_early=progress.finished,
+        batch_size=cfg.batch_size,
+        rows_by_class=data.train.classes,
+        val_rows_by_class=data.val.classes,
         tokens_per_second=round(float(np.median(speeds)), 1),
         threads=torch.get_num_threads(),
-        precision="bf16" if dtype == torch.bfloat16 else "fp32",
+        processes=setup.world.size,
+        precision="bf16" if setup.dtype == torch.bfloat16 else "fp32",
         epochs=round(progress.step * sum(g.per_step for g in data.groups) / len(data.train.packs), 4),
     )
+
+
+def _export(stage: runs.Stage, setup: Setup, facts: dict[str, Any], best: Path) -> None:
+    """The best weights as a Hugging Face folder; adapters are written beside it, and merged into it."""
+    from safetensors.torch import load_file
+
+    net, wrapped = setup.net, setup.wrapped
+    if setup.world.size > 1:  # what is here is one process's part
+        net, wrapped = build(setup.cfg, setup.base, setup.seed)
+    net.to("cpu")
+    gc.collect()
+    load_weights(net, load_file(best / WEIGHTS))
+    if wrapped is not None:
+        write_adapter(wrapped, stage.out / ADAPTER, stage.scratch())
+        net = merged(wrapped)
+    export_model(net, setup.base.tokenizer_folder, stage.out, facts)
 
 
 def write_seen(path: Path, hashes: list[tuple[str, str]], earlier: Path | None) -> None:
@@ -233,7 +306,7 @@ def write_seen(path: Path, hashes: list[tuple[str, str]], earlier: Path | None) 
     import pyarrow.parquet as pq
 
     known = {(note, hash_id(patient)) for note, patient in hashes}
-    if earlier is not None and earlier.exists():
+    if earlier is not None:
         before = pq.read_table(earlier, columns=["note_hash", "patient_hash"])
         known |= set(zip(before["note_hash"].to_pylist(), before["patient_hash"].to_pylist(), strict=True))
     rows = sorted(known)

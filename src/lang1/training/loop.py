@@ -96,6 +96,8 @@ class LoopConfig:
     spikes: SpikeConfig = field(default_factory=SpikeConfig)
     sharded_weights: bool = False
     """gradients of every micro-batch are reduced at once: whole ones would fill the memory that sharding saves"""
+    schedule_steps: int | None = None
+    """steps over which the rate falls; null: `steps`. A trial of a search walks the first ones of a longer schedule"""
 
 
 def resume(model: Any, optimizer: Any, out: Path, checkpoints: Checkpoints, world: World) -> Progress:
@@ -137,7 +139,7 @@ def train(
             left = config.steps - progress.step
             fetched = feed.take(progress.data_step, progress.data_step + left)
             clock.fetched(feed.waited)
-            rate = learning_rate(config.optimizer, progress.step, config.steps)
+            rate = learning_rate(config.optimizer, progress.step, config.schedule_steps or config.steps)
             local = _accumulate(model, objective.loss, fetched, config, world)
             loss, stopping = world.sum([local, float(asked_to_stop())])
             grad_norm = _clip(model, config.optimizer.clip)

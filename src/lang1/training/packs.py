@@ -6,12 +6,15 @@
 A question sees the note and itself, so each answer is what the plain prompt gives (tests/training/test_packs.py).
 Sequences are right-padded: under causal attention nothing that is read depends on the padding. A batch of packs with
 one question each needs no mask and takes the causal path.
+
+Several processes share a step's packs out, longest first in turn. Each makes the same number of forwards, since
+sharded weights are put together by all: one with fewer batches runs its first again, and does not count it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,9 @@ from lang1.training.asked import AskedTask, Pack, Rows
 
 SIMILAR = 0.7
 """a batch holds no pack shorter than this share of its longest"""
+WIDTHS = 32
+"""a Llama's batches are padded to a multiple of so many tokens: a processor's kernels are built anew for each shape,
+and kept. Other classes may have no position to spare"""
 
 
 @dataclass(frozen=True)
@@ -42,26 +48,60 @@ class PackBatch:
     row_ids: list[str]
     real_tokens: int
     """without padding"""
+    is_counted: bool = True
+    """false: run only because another process has a batch more"""
+    key: int = 0
+    """seed of what is drawn in its forward: LoRA's dropout"""
+
+    def to(self, device: torch.device) -> PackBatch:
+        """The batch with its tensors on a device."""
+        moved: dict[str, Any] = {
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), torch.Tensor)
+        }
+        return replace(self, **moved)
 
 
-def make_batches(rows: Rows, packs: Sequence[Pack], batch_tokens: int) -> list[PackBatch]:
-    """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included."""
+def make_batches(
+    rows: Rows, packs: Sequence[Pack], batch_tokens: int, rank: int = 0, ranks: int = 1
+) -> list[PackBatch]:
+    """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included; of several processes
+    this one's share, as many batches in each."""
     notes = rows.notes(packs)
+    multiple = rows.width_multiple
     lengths = [
-        len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked) for note, pack in zip(notes, packs, strict=True)
+        _round_up(len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked), multiple)
+        for note, pack in zip(notes, packs, strict=True)
     ]
     order = sorted(range(len(packs)), key=lambda i: (-lengths[i], i))
+    shares = [_cut(order[r::ranks], lengths, batch_tokens) for r in range(ranks)]
+    made = [
+        _tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch], multiple) for batch in shares[rank]
+    ]
+    missing = max(map(len, shares)) - len(made)
+    if missing:
+        last = order[-1]
+        filler = made[0] if made else _tensors(rows.tasks, [packs[last]], [notes[last]], multiple)
+        made += [replace(filler, is_counted=False)] * missing
+    return made
+
+
+def _cut(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     batches: list[list[int]] = []
     for i in order:
         longest = lengths[batches[-1][0]] if batches else 0
         if not batches or (len(batches[-1]) + 1) * longest > batch_tokens or lengths[i] < SIMILAR * longest:
             batches.append([])
         batches[-1].append(i)
-    return [_tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch]) for batch in batches]
+    return batches
 
 
-def _tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any]) -> PackBatch:
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any], multiple: int) -> PackBatch:
     width = max(len(note) + sum(len(tasks[t].ids) for t, _ in p.asked) for p, note in zip(packs, notes, strict=True))
+    width = _round_up(width, multiple)
     most = max(len(pack.asked) for pack in packs)
     tokens = np.zeros((len(packs), width), dtype=np.int64)
     positions = np.zeros((len(packs), width), dtype=np.int64)
@@ -101,22 +141,26 @@ def option_logits(model: Any, batch: PackBatch, tasks: list[AskedTask]) -> torch
         logits_BRV = answer_logits(model, batch.tokens, batch.positions, _sees(batch.segments), batch.answers)
     logits_MV = logits_BRV.flatten(0, 1)[batch.answer_rows].float()
     most = max(len(task.option_ids) for task in tasks)
-    options_M = torch.tensor([[*tasks[t].option_ids, *[0] * (most - len(tasks[t].option_ids))] for t in batch.tasks])
-    real_M = torch.tensor([[k < len(tasks[t].option_ids) for k in range(most)] for t in batch.tasks])
-    return logits_MV.gather(1, options_M).masked_fill(~real_M, -torch.inf)
+    options = [[*tasks[t].option_ids, *[0] * (most - len(tasks[t].option_ids))] for t in batch.tasks]
+    real = [[k < len(tasks[t].option_ids) for k in range(most)] for t in batch.tasks]
+    options_MK, real_MK = (torch.tensor(values, device=logits_MV.device) for values in (options, real))
+    return logits_MV.gather(1, options_MK).masked_fill(~real_MK, -torch.inf)
 
 
 def answer_loss(model: Any, batch: PackBatch, tasks: list[AskedTask], weights: list[float]) -> torch.Tensor:
     """Summed weighted cross-entropy of the true options among the options, corrected for balanced draws."""
     logits_MK = option_logits(model, batch, tasks)
-    most = logits_MK.shape[1]
-    factors = torch.tensor([[*tasks[t].log_factors, *[0.0] * (most - len(tasks[t].log_factors))] for t in batch.tasks])
-    losses_M = functional.cross_entropy(logits_MK + factors, batch.labels, reduction="none")
-    return losses_M @ torch.tensor([weights[t] for t in batch.tasks])
+    most, device = logits_MK.shape[1], logits_MK.device
+    factors = [[*tasks[t].log_factors, *[0.0] * (most - len(tasks[t].log_factors))] for t in batch.tasks]
+    corrected_MK = logits_MK + torch.tensor(factors, device=device)
+    losses_M = functional.cross_entropy(corrected_MK, batch.labels, reduction="none")
+    weights_M = torch.tensor([weights[t] * batch.is_counted for t in batch.tasks], device=device)
+    return losses_M @ weights_M
 
 
 def _sees(segments_BT: torch.Tensor) -> torch.Tensor:
     """(B, 1, T, T), true where the row's token may look at the column's: causal, the note or the same question."""
     length = segments_BT.shape[1]
     mine, other = segments_BT[:, :, None], segments_BT[:, None, :]
-    return ((other == 0) | (mine == other))[:, None] & torch.ones(length, length, dtype=torch.bool).tril()
+    causal_TT = torch.ones(length, length, dtype=torch.bool, device=segments_BT.device).tril()
+    return ((other == 0) | (mine == other))[:, None] & causal_TT

@@ -25,6 +25,7 @@ from lang1.models.head import has_linear_head
 from lang1.models.load import load_config, load_model, load_tokenizer
 from lang1.models.origin import Pretraining, continued_on, pretrained_on
 from lang1.models.presets import PRESETS, shape_of
+from lang1.training.base_model import without_dropout
 from lang1.training.masked import Masking
 
 TOKENIZER = "tokenizer"
@@ -113,10 +114,7 @@ def _continue(
         )
     _check_same_vocabulary(folder, shards.folder / TOKENIZER)
     length = _context_length(cfg, folder, config)
-    for key, value in config.to_dict().items():
-        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
-            setattr(config, key, 0.0)
-    model = load_model(folder, config)
+    model = load_model(folder, without_dropout(config))
     if type(model).__name__ == "LlamaForCausalLM":
         use_fast_attention(model, dtype, device)
     elif getattr(config, "attn_logit_softcapping", None):

@@ -1,0 +1,107 @@
+"""What finetuning starts from: a Hugging Face folder, a GGUF file, or a checkpoint of `lang1 pretrain` at any point.
+
+Any causal LM that transformers reads will do; dropout that its configuration asks for is switched off, so that nothing
+but LoRA's own draws from torch's generator and a resumed run repeats the bytes of one that was not stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lang1 import runs
+from lang1.errors import InputError
+from lang1.models.build import build_from_config
+from lang1.models.export import FACTS, HASHES, check_hashes, read_checkpoint
+from lang1.models.load import load_config, load_model, load_tokenizer
+from lang1.models.origin import NO_PRETRAINING, Pretraining, pretraining_of, read_pretraining
+
+TOKENIZER = "tokenizer"
+"""folder beside the checkpoints of a pretraining run"""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model before finetuning, on disk."""
+
+    folder: Path
+    is_random: bool
+    """only configuration and tokenizer are taken"""
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """A `step-XXXXXXXX` folder of lang1 pretrain."""
+        return (self.folder / HASHES).is_file()
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where its tokenizer's files are; the GGUF file itself."""
+        return self.folder.resolve().parent / TOKENIZER if self.is_checkpoint else self.folder
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """The text that its weights learned language from."""
+        if self.is_random:
+            return NO_PRETRAINING
+        return (
+            pretraining_of(runs.read_json(self.folder / FACTS)) if self.is_checkpoint else read_pretraining(self.folder)
+        )
+
+    @property
+    def seen(self) -> Path | None:
+        """Rows of a finetuning before this one."""
+        path = self.folder / "seen.parquet"
+        return path if path.exists() and not self.is_random else None
+
+    def tokenizer(self) -> Any:
+        """Its tokenizer. Raises InputError."""
+        return load_tokenizer(self.tokenizer_folder)
+
+    def load(self, seed: int, is_empty: bool = False) -> Any:
+        """The causal LM, fp32 on the CPU; `is_empty`: its modules alone, without weights.
+
+        Raises InputError where it cannot be had, or is not of its tokenizer.
+        """
+        config = without_dropout(load_config(self.folder))
+        if is_empty:
+            return _modules(config)
+        if self.is_random:
+            model = build_from_config(config, seed)
+        elif self.is_checkpoint:
+            check_hashes(self.folder)
+            model = read_checkpoint(self.folder)
+        else:
+            model = load_model(self.folder, config)
+            _forget_quantiser(model)
+        entries, known = model.get_input_embeddings().num_embeddings, len(self.tokenizer())
+        if known > entries:
+            raise InputError(
+                f"{self.folder}: the tokenizer has {known} entries and the model {entries}; "
+                "the two are not of one model"
+            )
+        return model
+
+
+def without_dropout(config: Any) -> Any:
+    """The configuration with every dropout at 0, those of attention, residuals and embeddings alike."""
+    for key, value in config.to_dict().items():
+        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
+            setattr(config, key, 0.0)
+    return config
+
+
+def _forget_quantiser(model: Any) -> None:
+    """The weights of a GGUF file are fp32 by now; transformers would not save a model that it calls quantised."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    if getattr(model.config, "quantization_config", None) is not None:
+        del model.config.quantization_config
+
+
+def _modules(config: Any) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)

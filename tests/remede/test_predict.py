@@ -1,0 +1,216 @@
+"""Probabilities for a file of notes: those of evaluation, ids and no text, a bad row named before the model runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import Evaluation
+from lang1 import runs
+from lang1.config import EvaluateConfig
+from lang1.errors import InputError
+from lang1.remede import predict
+
+CFG = EvaluateConfig(threads=1, batch_tokens=2000)
+CANARY = "quetzalcoatl"
+
+
+def write_csv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("note_id", "text")) -> Path:
+    with path.open("w", newline="") as sink:
+        csv.writer(sink).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(inputs: Evaluation) -> Path:
+    return next(iter(inputs.models.values()))
+
+
+@pytest.fixture(scope="module")
+def notes(inputs: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 60 test notes of mortality, ids of the task rows."""
+    table = pq.read_table(inputs.tasks / "mortality" / "test.parquet", columns=["row_id", "text", "patient_id"])
+    path = tmp_path_factory.mktemp("notes") / "notes.parquet"
+    pq.write_table(table, path, row_group_size=7)
+    return path
+
+
+def run(model: Path, notes: Path, out: Path, **options: Any) -> dict[str, Any]:
+    return predict(CFG, model=model, notes=notes, task="mortality", out=out, **options)
+
+
+def test_the_probabilities_are_those_of_the_evaluation(
+    evaluation: Evaluation, model: Path, notes: Path, tmp_path: Path
+) -> None:
+    facts = run(model, notes, tmp_path / "p.parquet", id_column="row_id")
+    ours = pq.read_table(tmp_path / "p.parquet")
+    theirs = pq.read_table(evaluation.out / "lang1-zero-shot" / "mortality" / "test.parquet").to_pylist()
+    wanted = {row["row_id"]: row for row in theirs}
+    assert ours["note_id"].to_pylist() == pq.read_table(notes)["row_id"].to_pylist(), "the order of the notes"
+    assert len(ours) == len(wanted) == facts["rows"] == 60
+    for row in ours.to_pylist():
+        assert row["p_1"] == pytest.approx(wanted[row["note_id"]]["p_1"], abs=1e-6)
+        assert row["p_0"] + row["p_1"] == pytest.approx(1)
+        assert row["prompt_tokens"] == wanted[row["note_id"]]["prompt_tokens"]
+    assert facts["columns"] == {"p_0": "no", "p_1": "yes"}
+    assert ours.column_names == ["note_id", "p_0", "p_1", "prompt_tokens", "truncated_tokens"]
+
+
+def test_csv_and_parquet_give_the_same_in_and_out(model: Path, notes: Path, tmp_path: Path) -> None:
+    table = pq.read_table(notes)
+    pa.csv.write_csv(table, tmp_path / "notes.csv")
+    for source, out in ((notes, "a.csv"), (tmp_path / "notes.csv", "b.csv"), (notes, "c.parquet")):
+        run(model, source, tmp_path / out, id_column="row_id")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert [float(r["p_1"]) for r in rows] == pq.read_table(tmp_path / "c.parquet")["p_1"].to_pylist()
+
+
+def test_what_was_cut_is_reported_and_the_models_own_length_is_kept(model: Path, notes: Path, tmp_path: Path) -> None:
+    whole = run(model, notes, tmp_path / "whole.csv", id_column="row_id")
+    assert whole["max_note_tokens"] == 512
+    cut = run(model, notes, tmp_path / "cut.parquet", id_column="row_id", max_note_tokens=5)
+    table = pq.read_table(tmp_path / "cut.parquet")
+    assert cut["rows_truncated"] == 60
+    assert cut["tokens_truncated"] == sum(table["truncated_tokens"].to_pylist()) > 0
+    shutil.copytree(model, tmp_path / "finetuned")
+    runs.write_json(tmp_path / "finetuned" / "lang1.json", {"max_note_tokens": 9})
+    assert run(tmp_path / "finetuned", notes, tmp_path / "own.csv", id_column="row_id")["max_note_tokens"] == 9
+
+
+def test_the_question_is_the_models_own_then_yours(model: Path, notes: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "finetuned")
+    asked = {"mortality": {"text": "Will the patient die?", "options": ["no", "yes", "cannot tell"]}}
+    runs.write_json(tmp_path / "finetuned" / "questions.json", asked)
+    facts = run(tmp_path / "finetuned", notes, tmp_path / "own.parquet", id_column="row_id")
+    assert facts["question"]["from"] == "the model's folder"
+    assert pq.read_table(tmp_path / "own.parquet").column_names[1:4] == ["p_0", "p_1", "p_2"]
+    (tmp_path / "ask.yaml").write_text('text: Is the patient stable?\noptions: ["no", "yes"]\n')
+    mine = predict(CFG, model=model, notes=notes, task="stable", out=tmp_path / "m.csv", id_column="row_id",
+                   question=tmp_path / "ask.yaml")  # fmt: skip
+    assert mine["question"] == {"text": "Is the patient stable?", "options": ["no", "yes"], "from": "ask.yaml"}
+    with pytest.raises(InputError, match=r"--task stable: no question of that name \(there are readmission, mort"):
+        predict(CFG, model=model, notes=notes, task="stable", out=tmp_path / "n.csv", id_column="row_id")
+    (tmp_path / "ask.yaml").write_text("text: Is the patient stable?\noptions: [no, yes]\n")  # booleans to YAML
+    with pytest.raises(InputError, match=r"ask\.yaml: must hold `text`, the question, and `options`, 2 to 26 answers"):
+        predict(CFG, model=model, notes=notes, task="s", out=tmp_path / "o.csv", question=tmp_path / "ask.yaml")
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([("a", "seen today"), ("b", "")], "row 2, column text: empty; mend or leave out those rows"),
+        ([("", "x"), ("b", "y"), ("b", CANARY)],
+         "row 1, column note_id: empty; row 3, column note_id: this id stands in an earlier row too; mend"),
+        ([(f"{i // 2}", "x") for i in range(40)],
+         "row 10, column note_id: this id stands in an earlier row too and 15 more"),
+        ([], "no rows"),
+        ([("a", "x", "y")], "row 1: has fewer or more fields than the header's 2"),
+    ],
+)  # fmt: skip
+def test_bad_rows_are_named_and_nothing_is_written(
+    rows: list[tuple[str, ...]], told: str, model: Path, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "notes.csv", rows)
+    with pytest.raises(InputError) as raised:
+        run(model, path, tmp_path / "p.csv")
+    assert told in str(raised.value) and CANARY not in str(raised.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.csv"]
+
+
+def test_other_files_are_refused_by_what_is_wrong(model: Path, notes: Path, tmp_path: Path) -> None:
+    cases: list[tuple[Path, dict[str, Any], str]] = [
+        (notes, {}, r"no column note_id \(there are row_id, text, patient_id\); name yours with --id and --text"),
+        (tmp_path / "none.csv", {}, "no such file"),
+        (write_csv(tmp_path / "notes.txt", [("a", "b")]), {}, r"notes come as \.parquet, \.csv or \.tsv"),
+    ]
+    (tmp_path / "latin.csv").write_bytes(b"note_id,text\n1,caf\xe9\n")
+    cases.append((tmp_path / "latin.csv", {}, "row 1, column text: not UTF-8"))
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    cases.append((tmp_path / "broken.parquet", {}, "not readable as Parquet"))
+    pq.write_table(pa.table({"note_id": [1.5], "text": ["x"]}), tmp_path / "floats.parquet")
+    cases.append((tmp_path / "floats.parquet", {}, "column note_id is double, not text or whole numbers"))
+    pq.write_table(pa.table({"note_id": [1, None], "text": ["x", "y"]}), tmp_path / "null.parquet")
+    cases.append((tmp_path / "null.parquet", {}, "row 2, column note_id: empty"))
+    for path, options, told in cases:
+        with pytest.raises(InputError, match=told):
+            run(model, path, tmp_path / "p.csv", **options)
+    ours = tmp_path / "ours.csv"
+    run(model, notes, ours, id_column="row_id")
+    with pytest.raises(InputError, match="is there already"):
+        run(model, notes, ours, id_column="row_id")
+    run(model, notes, ours, id_column="row_id", force=True)
+    with pytest.raises(InputError, match="is the file of notes itself"):
+        run(model, ours, ours, force=True)
+    with pytest.raises(InputError, match=r"a \.parquet or \.csv file"):
+        run(model, notes, tmp_path / "p.xlsx")
+
+
+def test_a_fault_midway_leaves_the_file_that_was_there(
+    model: Path, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "p.csv"
+    run(model, notes, out, id_column="row_id")
+    before = out.read_bytes()
+    monkeypatch.setattr("lang1.remede.note_files.ROWS", 20)
+    asked = []
+
+    def break_off(*given: Any) -> None:
+        asked.append(given)
+        if len(asked) == 2:
+            raise InputError("out of power")
+
+    monkeypatch.setattr("lang1.remede.predict._check_finite", break_off)
+    with pytest.raises(InputError, match="out of power"):
+        run(model, notes, out, id_column="row_id", force=True)
+    assert out.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "p.csv.json"]
+
+
+def test_the_command_says_what_it_did_and_no_text_is_anywhere(model: Path, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "n.csv", [("1", f"seen today with {CANARY}"), ("2", "stable, \n family at bedside")])
+    command = [sys.executable, "-m", "lang1.cli", "predict", model, path, "--task", "los", "--out", tmp_path / "o.csv"]
+    done = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == runs.read_json(tmp_path / "o.csv.json")
+    for text in (done.stdout, done.stderr, (tmp_path / "o.csv").read_text(), (tmp_path / "o.csv.json").read_text()):
+        assert CANARY not in text
+    again = subprocess.run([*map(str, command)], capture_output=True, text=True, env=os.environ)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr.splitlines()[-1].startswith("lang1: --out") and "Traceback" not in again.stderr
+
+
+READER = """
+import sys, resource
+from pathlib import Path
+from lang1.remede.note_files import NoteFile
+file = NoteFile(Path(sys.argv[1]), "note_id", "text")
+import pyarrow.parquet, pyarrow.csv, numpy
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(file.check(), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_file_is_never_held_whole(suffix: str, tmp_path: Path) -> None:
+    path, size = tmp_path / f"notes.{suffix}", 150
+    table = pa.table(
+        {"note_id": [str(i) for i in range(size * 10)], "text": [f"{i} " * 20_000 for i in range(10)] * size}
+    )
+    assert table.nbytes > 50 << 20
+    pa.csv.write_csv(table, path) if suffix == "csv" else pq.write_table(table, path, row_group_size=100)
+    done = subprocess.run([sys.executable, "-c", READER, path], capture_output=True, text=True, check=True)
+    rows, grown = map(int, done.stdout.split())
+    assert rows == size * 10
+    assert grown < 40, f"{grown} MiB for a file of {table.nbytes >> 20} MiB"

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from evaluation import Evaluation
 
-from conftest import Evaluation
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError

@@ -82,6 +82,19 @@ def test_other_rows_are_marked_and_never_the_best(evaluation: Any, few: Any) -> 
     assert "All models of a column were measured on the same rows." in alone.notes
 
 
+def test_a_better_value_on_other_rows_does_not_take_the_place_of_the_best(evaluation: Any, few: Any) -> None:
+    other = open_scores(few.out)
+    other = replace(other, rows=[row | {"value": 0.999, "contamination": "none"} for row in other.rows])
+    board = build_board([open_scores(evaluation.out), other], "test", "auroc")
+    alone = build_board([open_scores(evaluation.out)], "test", "auroc")
+    best = [
+        {(n, cell.value) for line in b.lines for n, cell in enumerate(line.cells) if cell and cell.is_best}
+        for b in (board, alone)
+    ]
+    assert best[0] == best[1]
+    assert {n for n, _ in best[0]} == set(range(len(TASKS)))
+
+
 def test_an_evaluation_that_does_not_say_its_rows_is_marked(evaluation: Any) -> None:
     folder = open_scores(evaluation.out)
     old = [{key: value for key, value in row.items() if key != "rows_sha256"} for row in folder.rows]

@@ -35,7 +35,7 @@ def sweep(
     workers: int = 1,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Search the learning rate of the finetuning `finetune` into `out`; returns the manifest (`training/searching.py`)."""
+    """Search the rate of the finetuning `finetune` into `out`; returns the manifest (`training/searching.py`)."""
     from lang1.training.searching import sweep as run
 
     return run(cfg, finetune, tasks=tasks, model=model, out=out, seed=seed, workers=workers, force=force)

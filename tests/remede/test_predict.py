@@ -171,7 +171,7 @@ def test_a_fault_midway_leaves_the_file_that_was_there(
         if len(asked) == 2:
             raise InputError("out of power")
 
-    monkeypatch.setattr("lang1.remede.predict._check_finite", break_off)
+    monkeypatch.setattr("lang1.remede.prediction._check_finite", break_off)
     with pytest.raises(InputError, match="out of power"):
         run(model, notes, out, id_column="row_id", force=True)
     assert out.read_bytes() == before

@@ -19,7 +19,7 @@ from lang1 import runs
 from lang1.config import FinetuneConfig, OptimizerConfig, SweepConfig, load_config
 from lang1.errors import InputError, TrainingGaveUp
 from lang1.training import finetune, sweep
-from lang1.training.sweep import best_of, draw_rates
+from lang1.training.searching import best_of, draw_rates
 
 SEARCH = SweepConfig(trials=3, steps=4)
 CFG = FinetuneConfig(

@@ -50,9 +50,9 @@ def predict(
     max_note_tokens: int | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Probabilities of the options of `task` for the file `notes` into the file `out` (`remede/predict.py`)."""
+    """Probabilities of the options of `task` for the file `notes` into the file `out` (`remede/prediction.py`)."""
     from lang1.remede.note_files import NoteFile
-    from lang1.remede.predict import predict as run
+    from lang1.remede.prediction import predict as run
 
     return run(
         cfg,

@@ -43,8 +43,8 @@ def sweep(
     workers: int = 1,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Search the learning rate of the finetuning `finetune` into `out`; returns the manifest (`training/sweep.py`)."""
-    from lang1.training.sweep import sweep as run
+    """Search the rate of the finetuning `finetune` into `out`; returns the manifest (`training/searching.py`)."""
+    from lang1.training.searching import sweep as run
 
     return run(cfg, finetune, tasks=tasks, model=model, out=out, seed=seed, workers=workers, force=force)
 

@@ -174,3 +174,14 @@ def test_compiled_layers_give_the_same_at_lengths_that_change() -> None:
     for rows, length in ((2, 32), (3, 21), (1, 17)):
         _assert_same(plain, fast, _tokens(rows, length))
     assert list(fast.state_dict()) == list(plain.state_dict())
+
+
+def test_the_feed_forward_part_is_the_same_in_row_blocks_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x_BTH, norm_H = torch.randn(3, 50, 24, generator=generator), torch.randn(24, generator=generator)
+    weights = tuple(torch.randn(*size, generator=generator) for size in ((64, 24), (64, 24), (24, 64)))
+    whole = kernels.norm_swiglu(x_BTH, norm_H, 1e-5, weights)
+    monkeypatch.setattr(kernels, "WIDE", 64 * 40)  # 150 rows in blocks of 40
+    with torch.no_grad():
+        in_blocks = kernels.norm_swiglu(x_BTH, norm_H, 1e-5, weights)
+    torch.testing.assert_close(in_blocks, whole, rtol=1e-5, atol=1e-4)

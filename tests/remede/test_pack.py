@@ -51,11 +51,12 @@ def comprehension(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def words(n: int) -> str:
         return " ".join(rng.choice(FILLER, n))
 
-    sciq = [
-        {"support": words(12), "question": f"{words(4)} {n}?", "correct_answer": words(1 + n % 3)}
-        | {f"distractor{k}": words(k) for k in (1, 2, 3)}
-        for n in range(60)
-    ]
+    def answers_of(n: int) -> dict[str, str]:
+        drawn = list(rng.permutation(FILLER))  # no two alike: equal answers would tie
+        sizes = {"correct_answer": 1 + n % 3, "distractor1": 1, "distractor2": 2, "distractor3": 3}
+        return {name: " ".join(drawn.pop() for _ in range(size)) for name, size in sizes.items()}
+
+    sciq = [{"support": words(12), "question": f"{words(4)} {n}?"} | answers_of(n) for n in range(60)]
     answers = ("yes", "no", "maybe")
     pubmed = {
         str(n): {"QUESTION": f"{words(4)}?", "CONTEXTS": [words(9), words(5)], "final_decision": answers[n % 3]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def load_model(folder: Path, config: Any = None) -> Any:
     _refuse_pickle(folder)
     hide_progress_bars()
     try:
-        with _errors_only():
+        with _quietly(folder):
             model, found = AutoModelForCausalLM.from_pretrained(
                 place,
                 config=config,
@@ -91,14 +92,16 @@ def hide_progress_bars() -> None:
 
 
 @contextlib.contextmanager
-def _errors_only() -> Iterator[None]:
-    """transformers warns in tables of weights that fit badly; what we refuse we say ourselves."""
+def _quietly(path: Path) -> Iterator[None]:
+    """transformers warns in tables of weights that fit badly; what we refuse we say ourselves. Of a GGUF file it draws
+    a bar that no setting of its own hides."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()) if is_gguf(path) else contextlib.nullcontext():
+            yield
     finally:
         logging.set_verbosity(before)
 

@@ -20,23 +20,31 @@ PAGE_PER_COMMAND = {
     "watch": "monitor.md",
     "config": "configuration.md",
     "version": "install.md",
+    "remede table": "metrics.md",
+    "remede export-pack": "remede-pack.md",
+    "remede comprehension": "comprehension.md",
+    "remede perplexity": "evaluate.md",
 }
 """commands whose page has another name"""
 
 
 def page_of(command: str) -> str:
     """The page that speaks of a command."""
-    return PAGE_PER_COMMAND.get(command, f"{command}.md")
+    return PAGE_PER_COMMAND.get(command, f"{command.replace(' ', '-')}.md")
 
 
 def commands() -> dict[str, Any]:
-    """Every command by name, in the order of `lang1 --help`."""
+    """Every command by name, in the order of `lang1 --help`; one of a group by both words."""
     import typer
 
     from lang1.cli import app
 
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {below}": inner[below] for below in inner}
+    return found
 
 
 def help_of(command: Any, name: str) -> str:

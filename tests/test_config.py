@@ -65,7 +65,7 @@ tasks: {windows: {train: {start: 2021-01-01, end: 2020-01-01}}}
     assert fault(read, recipe, "evaluate.batch_tokens=many", "nothing").split("; ") == [
         "nothing: an override is written key=value, such as pretrain.steps=100",
         "simulate.encounters: must be at least 1",
-        "pretrain.preset: should be 'tiny', '100m', '1b' or '7b' (found str)",
+        "pretrain.preset: should be 'tiny', '100m', '1b', '7b', 'encoder-tiny' or 'nyutron-109m' (found str)",
         "pretrain.stpes: unknown key",
         "did you mean pretrain.steps?",
         "tasks.windows.train.end: must be after start (2021-01-01)",

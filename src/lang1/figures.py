@@ -79,9 +79,12 @@ LOOKS: dict[str, Look] = {
     "lang1 random init finetuned": Look(
         "Same network, not pretrained, single task", "Not pretrained, single", "#882255", "v"
     ),
+    "encoder finetuned joint": Look("Encoder finetuned", "Encoder finetuned", "#00695C", "p"),
+    "encoder finetuned": Look("Encoder finetuned, single task", "Encoder single task", "#7A1F3D", "h"),
     "tfidf+xgboost": Look("TF-IDF + boosting", "TF-IDF + boosting", "#D55E00", "s"),
     "tfidf+logistic": Look("TF-IDF + logistic", "TF-IDF + logistic", "#997700", "P"),
     "columns+xgboost": Look("Columns + boosting", "Columns + boosting", "#117733", "X"),
+    "lace": Look("LACE", "LACE", "#5D3A9B", "v"),
 }
 """known models in the order in which tables and figures list them"""
 

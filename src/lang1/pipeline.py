@@ -203,11 +203,17 @@ def _finetune(config: RunConfig, at: Layout, force: bool) -> None:
 
 
 def models_of(config: RunConfig, at: Layout) -> dict[str, Path]:
-    """The language models that a run compares, by the names that results carry."""
+    """The language models that a run compares, by the names that results carry; an encoder answers once finetuned."""
+    from lang1.models.encoder import is_encoder_preset
+
     joint = " joint" if len(config.finetune.tasks) > 1 else ""
-    models = {"lang1 zero-shot": at.checkpoints / "export", f"lang1 finetuned{joint}": at.model}
+    if is_encoder_preset(config.pretrain.preset):
+        models, whose = dict[str, Path](), "encoder"
+    else:
+        models, whose = {"lang1 zero-shot": at.checkpoints / "export"}, "lang1"
+    models[f"{whose} finetuned{joint}"] = at.model
     if config.random_twin:
-        models[f"lang1 random init finetuned{joint}"] = at.model_random
+        models[f"{whose} random init finetuned{joint}"] = at.model_random
     return models
 
 

@@ -253,3 +253,25 @@ def test_a_tokenizer_without_an_end_of_text_token_is_refused(folder: Path, tmp_p
     (tmp_path / "lone.json").write_text(json.dumps(facts))
     with pytest.raises(InputError, match="no end-of-text token"):
         tokenizer.write_given(tmp_path / "lone.json", tmp_path / "written", tmp_path / "scratch")
+
+
+def test_wordpiece_is_bert_s_the_same_each_time_and_reads_no_text_as_special(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    for name, texts in (("one", TEXTS), ("two", TEXTS[::-1])):
+        tokenizer.write_wordpiece(iter([texts]), 300, tmp_path / name)
+    assert (tmp_path / "one" / "tokenizer.json").read_bytes() == (tmp_path / "two" / "tokenizer.json").read_bytes()
+    encoder = tokenizer.open_encoder(tmp_path / "one")
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "one")
+    named = (loaded.pad_token_id, loaded.unk_token_id, loaded.cls_token_id, loaded.sep_token_id, loaded.mask_token_id)
+    assert named == (0, 1, 2, 3, 4)
+    assert (encoder.bos_id, encoder.eos_id, encoder.vocab_size) == (2, 3, len(loaded))
+    text = TEXTS[0]
+    [ids] = encoder.encode([text])
+    assert ids == loaded(text, add_special_tokens=False)["input_ids"]
+    assert encoder.backend.decode(ids).replace(" ", "") == text.replace(" ", "")
+    [odd, strange] = encoder.encode(["[MASK] [CLS] [SEP]", "ä 患者"])
+    assert not {0, 1, 2, 3, 4} & set(odd)
+    assert set(strange) == {1}
+    pieces = loaded.convert_ids_to_tokens(ids)
+    assert len(loaded) <= 300 and any(len(piece.removeprefix("##")) > 1 for piece in pieces)

@@ -1,15 +1,26 @@
 """The bootstrap by patient equals a plain one, is fixed by its seed, and says what it could not resample."""
 
 import time
+import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lang1.metrics.bootstrap import bootstrap_auroc, draw_counts, holm, interval, paired_p, rank, resampled_auroc
+from lang1.metrics.bootstrap import (
+    bootstrap_auroc,
+    draw_counts,
+    holm,
+    interval,
+    paired_p,
+    rank,
+    resampled_auroc,
+    resampled_ranking,
+)
 
 
 def cohort(n: int, patients: int, rate: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -20,13 +31,15 @@ def cohort(n: int, patients: int, rate: float = 0.2, seed: int = 0) -> tuple[np.
     return positive, np.round(rng.normal(size=n) + positive, 1), clusters
 
 
-def plain_resamples(positive: np.ndarray, scores: np.ndarray, clusters: np.ndarray, counts: np.ndarray) -> list[float]:
+def plain_resamples(
+    positive: np.ndarray, scores: np.ndarray, clusters: np.ndarray, counts: np.ndarray, metric: Any = roc_auc_score
+) -> list[float]:
     """The obvious way: write out the rows of the drawn patients, ask sklearn."""
     values = []
     for drawn in counts:
         rows = np.concatenate([np.flatnonzero(clusters == c) for c in range(len(drawn)) for _ in range(drawn[c])])
         mixed = 0 < positive[rows].sum() < len(rows)
-        values.append(roc_auc_score(positive[rows], scores[rows]) if mixed else np.nan)
+        values.append(metric(positive[rows], scores[rows]) if mixed else np.nan)
     return values
 
 
@@ -39,9 +52,33 @@ def test_a_resample_is_the_auroc_of_the_drawn_patients_rows(seed: int, n: int, p
     if ranking is None:
         assert positive.all() or not positive.any()
         return
-    np.testing.assert_allclose(
-        resampled_auroc(ranking, counts), plain_resamples(positive, scores, clusters, counts), atol=1e-12
-    )
+    both = resampled_ranking(ranking, counts)
+    wanted = [plain_resamples(positive, scores, clusters, counts, m) for m in (roc_auc_score, average_precision_score)]
+    np.testing.assert_allclose(resampled_auroc(ranking, counts), wanted[0], atol=1e-12)
+    np.testing.assert_allclose(both, np.transpose(wanted), atol=1e-12)
+
+
+def test_large_resamples_by_row_are_sklearns_to_the_last_digits() -> None:
+    rng = np.random.default_rng(3)
+    positive = rng.random(30_000) < 0.11
+    scores = np.round(rng.normal(size=30_000) + 0.8 * positive, 2)  # a few hundred values: nearly every row is tied
+    counts = next(draw_counts(30_000, 3, 1, "large"))
+    ranking = rank(positive, scores, np.arange(30_000))
+    assert ranking is not None
+    for drawn, value in zip(counts, resampled_auroc(ranking, counts), strict=True):
+        rows = np.repeat(np.arange(30_000), drawn)
+        assert value == pytest.approx(roc_auc_score(positive[rows], scores[rows]), abs=1e-12)
+
+
+def test_one_versus_rest_classes_share_their_resamples_and_are_sklearns() -> None:
+    rng = np.random.default_rng(4)
+    labels, p_NK = rng.integers(0, 4, 800), rng.dirichlet(np.ones(4), 800)
+    rankings = [rank(labels == k, p_NK[:, k], np.arange(800)) for k in range(4)]
+    draws = bootstrap_auroc(rankings, 800, resamples=3, seed=9, name="ovr")
+    for drawn, values in zip(next(draw_counts(800, 3, 9, "ovr")), draws, strict=True):
+        rows = np.repeat(np.arange(800), drawn)
+        wanted = roc_auc_score(labels[rows], p_NK[rows], multi_class="ovr")
+        assert values.mean() == pytest.approx(wanted, abs=1e-12)
 
 
 def test_every_resample_draws_as_many_patients_as_there_are() -> None:
@@ -147,8 +184,34 @@ def test_holm_by_hand() -> None:
     assert holm([0.6, 0.7]) == [1.0, 1.0]
 
 
+@given(st.lists(st.one_of(st.none(), st.integers(0, 50).map(lambda i: i / 50)), max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_holm_is_its_definition(p_values: list[float | None]) -> None:
+    """Adjusted p of each: the largest of (number of p at least as large) x p over the p no larger than it."""
+    known = sorted(p for p in p_values if p is not None)
+    for p, corrected in zip(p_values, holm(p_values), strict=True):
+        if p is None:
+            assert corrected is None
+        else:
+            steps = [min(1.0, (len(known) - j) * q) for j, q in enumerate(known) if q <= p]
+            assert corrected == pytest.approx(max(steps))
+
+
 def test_a_thousand_resamples_of_five_thousand_rows_take_under_a_second() -> None:
     positive, scores, clusters = cohort(5000, 3500)
     started = time.process_time()
     bootstrap_auroc([rank(positive, scores, clusters)], int(clusters.max()) + 1, resamples=1000, seed=1, name="x")
     assert time.process_time() - started < 1.0
+
+
+def test_a_thousand_resamples_of_a_hundred_thousand_rows_take_three_seconds_and_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    positive = rng.random(100_000) < 0.11
+    ranking = rank(positive, rng.normal(size=100_000) + positive, np.arange(100_000))
+    started = time.process_time()
+    bootstrap_auroc([ranking], 100_000, resamples=1000, seed=1, name="x")
+    assert time.process_time() - started < 3.0
+    tracemalloc.start()
+    bootstrap_auroc([ranking], 100_000, resamples=5, seed=1, name="x")
+    assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    tracemalloc.stop()

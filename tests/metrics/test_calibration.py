@@ -51,6 +51,18 @@ def test_ece_is_its_definition() -> None:
     assert expected_calibration_error(labels, p_NK) == pytest.approx(ece_by_loop(hit, p_NK.max(axis=1), 15))
 
 
+def test_ece_is_torchmetrics() -> None:
+    torch = pytest.importorskip("torch")
+    from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+
+    labels, p_NK = binary()
+    theirs = binary_calibration_error(torch.tensor(p_NK[:, 1]), torch.tensor(labels), n_bins=15)
+    assert expected_calibration_error(labels, p_NK) == pytest.approx(float(theirs), abs=1e-6)
+    labels, p_NK = multiclass()
+    theirs = multiclass_calibration_error(torch.tensor(p_NK), torch.tensor(labels), num_classes=4, n_bins=15)
+    assert expected_calibration_error(labels, p_NK) == pytest.approx(float(theirs), abs=1e-6)
+
+
 def test_brier_and_log_loss_are_sklearns() -> None:
     labels, p_NK = binary()
     assert brier_score(labels, p_NK) == pytest.approx(metrics.brier_score_loss(labels, p_NK[:, 1]))

@@ -26,11 +26,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def fitted(folder: Path, name: str, task: str) -> tuple[TaskRows, np.ndarray, dict[str, Any]]:
+def fitted(folder: Path, name: str, task: str, trials: int = 3) -> tuple[TaskRows, np.ndarray, dict[str, Any]]:
     parts = {split: open_tasks(folder).read(task, split) for split in ("train", "val", "test")}
     features = baselines.tfidf([parts["train"]], [parts["val"], parts["test"]])
     learn, tune = (baselines.Labelled(features(parts[s]), parts[s].labels) for s in ("train", "val"))
-    found = baselines.fit(name, learn, tune, parts["train"].options, 1, 1)
+    found = baselines.fit(name, learn, tune, parts["train"].options, 1, 1, trials)
     assert isinstance(found, baselines.Fitted)
     return parts["test"], found.predict(features(parts["test"])), found.facts
 
@@ -64,11 +64,53 @@ def test_the_choice_is_the_best_on_validation(folder: Path, monkeypatch: pytest.
     alone = {}
     for strength in strengths:
         monkeypatch.setattr(baselines, "STRENGTHS", (strength,))
-        alone[strength] = fitted(folder, "tfidf+logistic", "readmission")[2]["validation"]
+        alone[strength] = fitted(folder, "tfidf+logistic", "readmission", 1)[2]["validation"]
     monkeypatch.setattr(baselines, "STRENGTHS", strengths)
     _, _, facts = fitted(folder, "tfidf+logistic", "readmission")
     assert max(alone, key=lambda strength: alone[strength]) == 0.5
     assert (facts["C"], facts["validation"], facts["train_rows"]) == (0.5, alone[0.5], 900)
+    assert [(trial["C"], trial["validation"]) for trial in facts["trials"]] == list(alone.items())
+
+
+@pytest.mark.parametrize("name", ["tfidf+xgboost", "tfidf+logistic"])
+def test_the_budget_is_kept_and_a_larger_one_only_adds_candidates(folder: Path, name: str) -> None:
+    few, more = (fitted(folder, name, "readmission", trials)[2] for trials in (2, 6))
+    assert (len(few["trials"]), len(more["trials"])) == (2, 6)
+    assert more["trials"][:2] == few["trials"]
+    assert more["validation"] == max(trial["validation"] for trial in more["trials"]) >= few["validation"]
+    settings = [tuple(sorted((k, v) for k, v in t.items() if k != "validation")) for t in more["trials"]]
+    assert len(set(settings)) == 6
+    assert baselines.draw(name, 6, 1) == baselines.draw(name, 6, 1) != baselines.draw(name, 6, 2)
+
+
+@pytest.mark.parametrize("name", ["tfidf+xgboost", "tfidf+logistic"])
+def test_the_same_seed_gives_the_same_probabilities(folder: Path, name: str) -> None:
+    one, two = (fitted(folder, name, "los", 4)[1] for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_the_weights_are_scikit_learn_s_where_every_note_gives_words(folder: Path) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    train, test = (open_tasks(folder).read("readmission", split) for split in ("train", "test"))
+    texts = dict(sorted(zip(train.strings("note_hash"), train.strings("text"), strict=True)))
+    theirs = TfidfVectorizer(
+        ngram_range=(1, 2), max_features=baselines.FEATURES, sublinear_tf=True, min_df=5, token_pattern=r"(?u)\b\w+\b"
+    ).fit(texts.values())
+    ours = baselines.tfidf([train], [test])(test)
+    np.testing.assert_allclose(ours.toarray(), theirs.transform(test.strings("text")).toarray(), atol=1e-6)
+
+
+def test_the_vocabulary_is_chosen_on_a_bounded_number_of_notes_and_batches_change_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = (open_tasks(folder).read("readmission", split) for split in ("train", "test"))
+    whole = baselines.tfidf([train], [test])(test)
+    monkeypatch.setattr(baselines, "NOTES_A_BATCH", 7)
+    np.testing.assert_array_equal(baselines.tfidf([train], [test])(test).toarray(), whole.toarray())
+    monkeypatch.setattr(baselines, "VOCABULARY_NOTES", 20)
+    few = baselines.tfidf([train], [test])(test)
+    assert few.shape[0] == whole.shape[0] and 0 < few.shape[1] < whole.shape[1]
 
 
 def test_one_class_cannot_be_fitted() -> None:
@@ -89,7 +131,7 @@ def test_columns_known_at_the_time_are_read_by_encounter(folder: Path, tmp_path:
     ward[-1] = "a ward that train never saw"
     table = pa.table({"encounter_id": encounters[::-1], "age": [None, *[40.0] * (len(labels) - 1)], "ward": ward[::-1]})
     runs.write_table(tmp_path / "features_admission" / "part-0.parquet", table)
-    features = baselines.columns(tmp_path, parts[:1])
+    features = baselines.columns(tmp_path, parts[:1], parts[1:])
     assert not isinstance(features, str)
     learn, tune = (baselines.Labelled(features(part), part.labels) for part in parts[:2])
     found = baselines.fit("columns+xgboost", learn, tune, 2, 1, 1)

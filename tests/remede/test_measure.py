@@ -30,6 +30,17 @@ def test_rows_of_one_patient_are_drawn_together() -> None:
     assert measure.resample(several, None, 50, 1)["good"].draws.std() > 0.01
 
 
+def test_rows_can_be_resampled_beside_patients() -> None:
+    copies = group(n=90, patients=[str(i // 9) for i in range(90)])  # nine rows a patient
+    for by_patient in (copies.labels, copies.p["good"], copies.p["blind"]):
+        by_patient[:] = np.repeat(by_patient[::9], 9, axis=0)
+    found = measure.resample(copies, None, 300, 1, also_by_row=True)["good"]
+    assert found.row_draws is not None
+    assert found.value is not None and 0.5 < found.value < 1  # neither has a spread at the ends
+    assert np.nanstd(found.draws) > 1.5 * np.nanstd(found.row_draws)
+    assert measure.resample(copies, None, 20, 1)["good"].row_draws is None
+
+
 def test_a_model_that_knows_nothing_is_at_chance_in_every_resample() -> None:
     for options in (2, 4):
         found = measure.resample(group(options=options), None, 50, 1)["blind"]

@@ -25,11 +25,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from lang1.config import OptimizerConfig
 from lang1.models.build import build_from_config, llama_config
+from lang1.models.fast import use_fast_layers
 from lang1.training.next_token import next_token_loss
 from lang1.training.optimizer import make_optimizer
 
 SMALL = {"hidden": 32, "ffn": 64, "layers": 1, "heads": 2, "kv_heads": 1, "vocab": 300, "context": 16, "tied": False}
-TRAINED = {"micro_batch": 1, "accumulation": 1, "loss": "chunked"}
+TRAINED = {"micro_batch": 1, "accumulation": 1, "loss": "chunked", "layers_by": "kernels"}
 
 
 def configuration(spec: dict[str, Any]) -> Any:
@@ -51,6 +52,8 @@ def plain_loss(model: Any, tokens_BT: torch.Tensor) -> torch.Tensor:
 def two_steps(spec: dict[str, Any]) -> int:
     """Build and train; returns the number of parameters."""
     model = build_from_config(configuration(spec), seed=1).train()
+    if spec["layers_by"] == "kernels":
+        use_fast_layers(model)
     optimizer = make_optimizer(model, OptimizerConfig())
     size = (spec["accumulation"], spec["micro_batch"], spec["context"] + 1)
     batches = torch.randint(0, spec["vocab"], size, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -25,11 +25,12 @@ from lang1.config import PretrainConfig, RunConfig, load_config
 from lang1.corpus.shards import open_shards
 from lang1.errors import ConfigError, InputError
 from lang1.models.build import build_from_config, llama_config
+from lang1.models.fast import use_fast_layers
 from lang1.training import hardware
 from lang1.training.next_token import next_token_loss
 from lang1.training.planning.cost import expense, planned_tokens_per_second, run_cost
 from lang1.training.planning.flops import token_flops
-from lang1.training.planning.memory import Precision, Sharding, StepSetting, kept_by_layer, step_memory
+from lang1.training.planning.memory import Layers, Precision, Sharding, StepSetting, kept_by_layer, step_memory
 from lang1.training.planning.shape import ModelShape, meta_model, shape_of
 from lang1.training.planning.tables import read_gpus, read_prices, read_runs, recognise
 
@@ -48,11 +49,21 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """each at least four times the next in parameters or context, named for what fills its memory"""
+STEPS = {
+    f"{name}, {layers}": spec | {"layers_by": layers} for name, spec in MODELS.items() for layers in get_args(Layers)
+}
+"""the layers of transformers, and those that a run on a CPU takes"""
 SMALL = {"hidden": 64, "ffn": 160, "layers": 3, "heads": 4, "kv_heads": 2, "vocab": 300, "context": 64, "tied": False}
 
 
 def planned(spec: dict[str, Any]) -> tuple[ModelShape, StepSetting]:
-    setting = StepSetting(spec["micro_batch"], spec["context"], spec["accumulation"], loss=spec["loss"])
+    setting = StepSetting(
+        spec["micro_batch"],
+        spec["context"],
+        spec["accumulation"],
+        loss=spec["loss"],
+        layers=spec["layers_by"],
+    )
     return shape_of(meta_model(configuration(spec))), setting
 
 
@@ -63,7 +74,7 @@ def planned(spec: dict[str, Any]) -> tuple[ModelShape, StepSetting]:
 def measured() -> dict[str, dict[str, int]]:
     """Two real steps of each model, in fresh processes (measured_step.py)."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("measured_step.py")), json.dumps(MODELS)],
+        [sys.executable, str(Path(__file__).with_name("measured_step.py")), json.dumps(STEPS)],
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -73,9 +84,9 @@ def measured() -> dict[str, dict[str, int]]:
     return result
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", STEPS)
 def test_planned_memory_is_the_peak_of_two_real_steps(name: str, measured: dict[str, dict[str, int]]) -> None:
-    shape, setting = planned(MODELS[name])
+    shape, setting = planned(STEPS[name])
     total = step_memory(shape, setting).total
     assert shape.parameters == measured[name]["parameters"]
     assert total == pytest.approx(measured[name]["allocated"], rel=0.15)
@@ -83,32 +94,43 @@ def test_planned_memory_is_the_peak_of_two_real_steps(name: str, measured: dict[
 
 
 def test_the_measured_models_differ_and_are_filled_by_what_their_names_say() -> None:
-    parts = {name: step_memory(*planned(spec)) for name, spec in MODELS.items()}
+    parts = {name: step_memory(*planned(STEPS[f"{name}, transformers"])) for name in MODELS}
     assert parts["logits"].logits > 0.6 * parts["logits"].total
     assert parts["activations"].activations > 0.6 * parts["activations"].total
     weights = parts["weights"]
     assert weights.parameters + weights.gradients + weights.optimizer > 0.8 * weights.total
-    sizes = sorted(planned(spec)[0].parameters for spec in MODELS.values())
+    sizes = sorted(planned(spec | {"layers_by": "kernels"})[0].parameters for spec in MODELS.values())
     lengths = sorted(spec["context"] for spec in MODELS.values())
     assert all(large >= 4 * small for small, large in pairwise(sizes))
     assert all(long >= 4 * short for short, long in pairwise(lengths))
 
 
 @pytest.mark.parametrize(
-    ("precision", "sharding"), [("fp32", "none"), ("bf16", "none"), ("bf16", "full")], ids=["fp32", "autocast", "fsdp"]
+    ("precision", "sharding", "by"),
+    [
+        ("fp32", "none", "transformers"),
+        ("fp32", "none", "kernels"),
+        ("bf16", "none", "transformers"),
+        ("bf16", "full", "transformers"),
+    ],
+    ids=["fp32", "kernels", "autocast", "fsdp"],
 )
-def test_a_layer_keeps_exactly_the_bytes_that_autograd_saves(precision: Precision, sharding: Sharding) -> None:
-    kept = [saved_bytes({**SMALL, "layers": layers}, precision, sharding) for layers in (2, 3)]
+def test_a_layer_keeps_exactly_the_bytes_that_autograd_saves(
+    precision: Precision, sharding: Sharding, by: Layers
+) -> None:
+    kept = [saved_bytes({**SMALL, "layers": layers}, precision, sharding, by) for layers in (2, 3)]
     shape = shape_of(meta_model(configuration(SMALL)))
-    setting = StepSetting(2, SMALL["context"], gpus=2, sharding=sharding, precision=precision)
+    setting = StepSetting(2, SMALL["context"], gpus=2, sharding=sharding, precision=precision, layers=by)
     assert kept[1] - kept[0] == kept_by_layer(shape, setting)
 
 
-def saved_bytes(spec: dict[str, Any], precision: Precision, sharding: Sharding) -> int:
+def saved_bytes(spec: dict[str, Any], precision: Precision, sharding: Sharding, by: Layers) -> int:
     """Bytes of the storages that the forward keeps, weights and autocast's copies of weights left out."""
     model = build_from_config(configuration(spec), seed=1)
     if precision == "bf16" and sharding != "none":
         model = model.to(torch.bfloat16)  # what FSDP's policy computes with
+    if by == "kernels":
+        use_fast_layers(model)
     weights = {tuple(p.shape[::-1]) for p in model.parameters()} | {tuple(p.shape) for p in model.parameters()}
     held, sizes = [], {}
 
@@ -337,6 +359,17 @@ def test_command_prints_a_page_with_the_users_own_prices(tmp_path: Path, capsys:
     for words in ("FLOPs a token", "Memory a GPU", "gradients", "MFU", "our own rack", "2026-11-01", "nanochat"):
         assert words in shown
     assert "Lambda" not in shown
+
+
+def test_plan_for_this_machine_has_its_memory_and_its_measured_peak(capsys: pytest.CaptureFixture[str]) -> None:
+    whole, half = (training.plan(recipe(preset="tiny"), gpus=count, gpu="cpu") for count in (1, 2))
+    assert whole["device"]["memory_gib"] == 2 * half["device"]["memory_gib"]
+    assert whole["device"]["peak"] == hardware.gemm_peak(torch.float32, len(os.sched_getaffinity(0)))
+    assert whole["time"]["kilowatt_hours"] is None
+    on_gpu = training.plan(recipe(preset="tiny"), gpus=1, gpu="h100")
+    assert whole["memory"][0]["activations"] < 0.6 * on_gpu["memory"][0]["activations"]
+    plan_command(["pretrain.preset=tiny"], gpus=1, gpu="cpu")
+    assert "Memory a process" in capsys.readouterr().out
 
 
 def test_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:

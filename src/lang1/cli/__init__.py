@@ -21,7 +21,7 @@ for _name in (
 
 import typer
 
-from lang1.cli import benchmark, data, serving, tasks, training, walk
+from lang1.cli import benchmark, data, leaderboard, remede, serving, tasks, training, walk
 from lang1.config.addresses import masked
 from lang1.errors import EXIT_BAD_INPUT, LangError
 
@@ -57,6 +57,14 @@ for _command in (
     serving.serve,
 ):
     app.command()(_command)
+remede_app = typer.Typer(
+    name="remede",
+    help="The benchmark for others: task pack, comprehension, perplexity, tables of many results.",
+    no_args_is_help=True,
+)
+remede.add_to(remede_app)
+remede_app.command()(leaderboard.table)
+app.add_typer(remede_app)
 app.command("config")(walk.show_config)
 app.command()(walk.version)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,6 @@ from lang1.cli.options import (
     Arguments,
     AsJson,
     Force,
-    Out,
     PrintConfig,
     Quiet,
     Seed,
@@ -20,6 +20,7 @@ from lang1.cli.options import (
     print_section,
     show,
 )
+from lang1.config import RunConfig
 from lang1.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    tasks: Annotated[Path, folder("tasks", "Task rows from `lang1 tasks`.")],
-    model: Annotated[
-        list[str],
-        typer.Option("--model", help="[NAME=]FOLDER, or [NAME=]ADDRESS#MODEL; repeatable."),
-    ],
-    out: Out,
     arguments: Arguments = None,
+    tasks: Annotated[Path | None, folder("tasks", "Task rows from `lang1 tasks`.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="[NAME=]FOLDER, or [NAME=]ADDRESS#MODEL; repeatable."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", show_default=False)] = None,
     tokenizer: Annotated[
         list[str] | None,
         typer.Option("--tokenizer", help="Tokenizer folder of served models, or NAME=FOLDER; repeatable."),
     ] = None,
     tokens: Annotated[Path | None, folder("tokens", "Token shards: what the model saw in pretraining.")] = None,
-    records: Annotated[Path | None, folder("records", "Records, for the columns+xgboost baseline.")] = None,
+    records: Annotated[Path | None, folder("records", "Records, for the baselines columns+xgboost and lace.")] = None,
     truth: Annotated[
         Path | None, folder("truth", "truth.parquet of the simulated hospital: gives the ceiling.")
     ] = None,
@@ -48,12 +49,22 @@ def evaluate(
     as_json: AsJson = False,
     force: Force = False,
     print_config: PrintConfig = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", metavar="A B", help="Score nothing: two models of scores that are there, paired."),
+    ] = None,
 ) -> None:
     """Score models and baselines on ReMedE: AUROC with intervals, comparisons on the same rows (5.5)."""
     config = configure(arguments, "evaluate", seed, quiet)
     if print_config:
         print_section(config, "evaluate")
         return
+    if compare is not None:
+        _compare(config, compare, as_json)
+        return
+    if tasks is None or out is None or not model:
+        missing = [name for name, value in (("--tasks", tasks), ("--model", model), ("--out", out)) if not value]
+        raise InputError(f"missing {', '.join(missing)}; lang1 evaluate --help shows what each is")
     from lang1.remede import evaluate as evaluate_models
 
     manifest = evaluate_models(
@@ -68,6 +79,23 @@ def evaluate(
         force=force,
     )
     show(manifest, out, as_json)
+
+
+def _compare(config: RunConfig, sides: tuple[Path, Path], as_json: bool) -> None:
+    from lang1.remede.compare import compare_models, comparison_text
+
+    cfg = config.evaluate
+    found = compare_models(*sides, resamples=cfg.bootstrap_resamples, seed=config.seed, by=cfg.resample)
+    print(json.dumps(found, sort_keys=True) if as_json else comparison_text(found))
+
+
+def named_folders(values: list[str]) -> dict[str, Path]:
+    """Models by name where only those in memory can be asked. Raises InputError for an address."""
+    models = _named_models(values, [])
+    served = [value for value, model in zip(values, models.values(), strict=True) if not isinstance(model, Path)]
+    if served:
+        raise InputError(f"--model {served[0]}: this command reads models from folders and GGUF files only")
+    return {name: model for name, model in models.items() if isinstance(model, Path)}
 
 
 def _named_models(values: list[str], tokenizers: list[str]) -> dict[str, Path | Server]:

@@ -38,7 +38,7 @@ def pretrain(
     force: Force = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Pretrain a Llama-style decoder on a weighted mix of sources (5.3); resumes exactly after a kill."""
+    """Pretrain a Llama-style decoder, or an encoder, on a weighted mix of sources (5.3); resumes after a kill."""
     allowed = ["pretrain.monitor.generations.allow_phi=true"] if allow_phi else []
     config = configure([*(arguments or []), *allowed], "pretrain", seed, quiet)
     if print_config:
@@ -69,7 +69,7 @@ def plan(
     arguments: Arguments = None,
     gpus: Annotated[int, typer.Option("--gpus", help="Number of GPUs, all nodes together.")] = 8,
     gpu: Annotated[
-        str, typer.Option("--gpu", help="Kind of GPU: h100, h100-pcie, h200, b200, a100, a100-40.")
+        str, typer.Option("--gpu", help="h100, h100-pcie, h200, b200, a100, a100-40; cpu: this machine.")
     ] = "h100",
     tokens: Annotated[Path | None, folder("tokens", "Token shards: vocabulary, and epochs by source.")] = None,
     mfu: Annotated[
@@ -115,7 +115,7 @@ def finetune(
     force: Force = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Finetune any causal language model on one task or jointly on several (5.4)."""
+    """Finetune any causal language model, or an encoder, on one task or jointly on several (5.4)."""
     config = configure(arguments, "finetune", seed, quiet)
     if print_config:
         print_section(config, "finetune")

@@ -19,7 +19,14 @@ from lang1.config.loading import RunConfig, dump, dump_yaml, load_config
 from lang1.config.monitoring import EvaluationConfig, GenerationConfig, MonitorConfig, SinksConfig, SpikeConfig
 from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
-from lang1.config.training import FinetuneConfig, OptimizerConfig, Preset, PretrainConfig, ShapeOverrides
+from lang1.config.training import (
+    EncoderPreset,
+    FinetuneConfig,
+    OptimizerConfig,
+    Preset,
+    PretrainConfig,
+    ShapeOverrides,
+)
 
 __all__ = [
     "CHECKS",
@@ -29,6 +36,7 @@ __all__ = [
     "Baseline",
     "CleanConfig",
     "DuplicatesConfig",
+    "EncoderPreset",
     "EvaluateConfig",
     "EvaluationConfig",
     "ExtractConfig",

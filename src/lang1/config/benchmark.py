@@ -8,7 +8,7 @@ from typing import Literal
 
 from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
 
-Baseline = Literal["tfidf+xgboost", "tfidf+logistic", "columns+xgboost"]
+Baseline = Literal["tfidf+xgboost", "tfidf+logistic", "columns+xgboost", "lace"]
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,30 @@ class EvaluateConfig:
     """models of the same rows that are not language models, tuned on validation only"""
     baseline_train_rows: int = 50_000
     """training rows a baseline sees, at most, drawn by hash"""
+    baseline_trials: int = 3
+    """candidates a baseline and task: fitted on train, the best on validation is kept; above 3 drawn by the seed"""
     max_rows: int | None = None
     """rows scored a task and split, at most, drawn by hash of the encounter; null: all"""
     max_rows_elsewhere: int | None = None
     """the same for the splits that are not the headline; null: as max_rows"""
     max_note_tokens: int = 512
-    batch_tokens: int = 4096
-    """prompt tokens a forward"""
+    shots: int = 0
+    """answered examples of train before every question, classes in turn, none of an evaluated patient (5.5)"""
+    shot_tokens: int = 512
+    """budget that the notes of all examples share, in words (up to eight letters or digits, or one sign): counted
+    without a tokenizer, so that examples are cut alike for every model"""
+    batch_tokens: int = 1024
+    """prompt tokens a forward: on a CPU more bring no speed and take memory; a GPU is better fed with 16384"""
     bootstrap_resamples: int = 1000
-    """resamples of patients behind every interval (5.5)"""
+    """resamples behind every interval (5.5)"""
+    resample: Literal["patient", "row"] = "patient"
+    """what is drawn in a resample: patients with all their rows, or rows as if each were another patient"""
+    recalibrate: Literal["none", "temperature", "platt", "isotonic"] = "none"
+    """a map fitted on the validation rows of each model and task; metrics.json then has each model before and after"""
+    operating_points: tuple[float, ...] = (0.5,)
+    """probabilities of option 1 at which a binary task is cut: sensitivity, specificity, PPV, NPV, accuracy there"""
+    alert_rates: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2)
+    """shares of the rows that are flagged, highest probabilities first; the same numbers there"""
     api: ApiConfig = field(default_factory=ApiConfig)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """number format of the models' matrix products; auto: bf16 where the hardware multiplies it, else fp32"""
@@ -110,13 +125,24 @@ class EvaluateConfig:
             (bool(self.splits), "splits", "at least one split"),
             *(
                 (getattr(self, name) >= 1, name, "at least 1")
-                for name in ("baseline_train_rows", "max_note_tokens", "batch_tokens")
+                for name in ("baseline_train_rows", "baseline_trials", "max_note_tokens", "batch_tokens")
             ),
             *(
                 (getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1, or null for all")
                 for name in ("max_rows", "max_rows_elsewhere")
             ),
+            (self.shots >= 0, "shots", "0 or more"),
+            (self.shot_tokens >= max(1, self.shots), "shot_tokens", "at least a word an example"),
             (self.bootstrap_resamples >= 20, "bootstrap_resamples", "at least 20: a 95 % interval needs tails"),
+            *(
+                (all(0 < level < 1 for level in getattr(self, name)), name, "between 0 and 1")
+                for name in ("operating_points", "alert_rates")
+            ),
+            (
+                self.recalibrate == "none" or "val" in self.splits,
+                "recalibrate",
+                "none where splits lack val: it is fitted on validation rows, never on a test split",
+            ),
             (self.threads >= 0, "threads", "0 or more"),
         )
 

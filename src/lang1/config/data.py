@@ -262,6 +262,8 @@ class TokenizeConfig:
     """name of the corpus version, in the index and in its table of counts; the paper's: NYUNotes, NYUNotes+ (5.2.1)"""
     vocab_size: int = 32_000
     """entries of the tokenizer trained on the corpus; ignored when `tokenizer` names one"""
+    algorithm: Literal["bpe", "wordpiece"] = "bpe"
+    """how the vocabulary is trained: bpe, byte-level, ours; wordpiece, BERT's, for an encoder (docs/encoder.md)"""
     tokenizer: str | None = None
     """a tokenizer.json, a Llama-2 tokenizer.model, or a Hugging Face folder; null trains one"""
     train_documents: int = 200_000

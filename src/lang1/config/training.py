@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from lang1.config.checks import STRICT, TASK_IDS, TaskId, require
 from lang1.config.monitoring import MonitorConfig
@@ -60,6 +60,7 @@ class OptimizerConfig:
 
 
 Preset = Literal["tiny", "100m", "1b", "7b"]
+EncoderPreset = Literal["encoder-tiny", "nyutron-109m"]
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,11 @@ class ShapeOverrides:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Next-token pretraining on a weighted mix of sources (5.3)."""
+    """Next-token pretraining on a weighted mix of sources (5.3); of an encoder, masked language modelling."""
 
-    preset: Preset = "tiny"
-    """shape of the model: tiny (the demo), 100m smol_llama-101M-GQA, 1b TinyLlama-1.1B, 7b Llama-2-7B"""
+    preset: Literal[Preset, EncoderPreset] = "tiny"
+    """shape of the model: tiny (the demo), 100m smol_llama-101M-GQA, 1b TinyLlama-1.1B, 7b Llama-2-7B; encoders, which
+    learn masked tokens: encoder-tiny BERT-tiny, nyutron-109m BERT-base (docs/encoder.md)"""
     shape: ShapeOverrides | None = None
     """width and depth other than the preset's; null: the preset's"""
     init_from: str | None = None
@@ -107,7 +109,11 @@ class PretrainConfig:
     micro_batch: int = 8
     """sequences a forward"""
     document_mask: bool = False
-    """true: no attention across the documents of a block, positions restart at each; false: as in the paper"""
+    """true: no attention across the documents of a block, positions restart at each; false: as in the paper, and the
+    only way of an encoder"""
+    mask_share: float = 0.15
+    """encoders: share of a sequence's tokens that is asked for; of these 80 % are masked, 10 % another token, 10 % left
+    as they are (BERT)"""
     val_every: int = 1000
     """steps between validation losses"""
     val_batches: int = 16
@@ -151,6 +157,23 @@ class PretrainConfig:
             ),
             *((getattr(self, name) >= 0, name, "0 or more") for name in ("patience", "keep_every", "threads")),
             (self.init_from is None or self.shape is None, "shape", "null with init_from, whose shape is the model's"),
+            (0 < self.mask_share < 1, "mask_share", "between 0 and 1"),
+            *(
+                (self.preset not in get_args(EncoderPreset) or not getattr(self, name), name, why)
+                for name, why in (
+                    ("document_mask", "false for an encoder"),
+                    ("init_from", "null for an encoder: it starts from fresh weights"),
+                    ("compile", "false for an encoder"),
+                )
+            ),
+            *(
+                (
+                    self.preset not in get_args(EncoderPreset) or not getattr(self.monitor, name).every,
+                    f"monitor.{name}.every",
+                    "0 for an encoder, which answers no prompt",
+                )
+                for name in ("generations", "evaluations")
+            ),
             (
                 self.micro_batch >= 1 and self.global_batch % self.micro_batch == 0,
                 "micro_batch",

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SPECIAL = ("<pad>", "<s>", "</s>")
+WORDPIECE_SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+"""BERT's, ids 0 to 4; [CLS] begins a text, [SEP] ends it"""
 ALWAYS = (*(f" {letter}" for letter in "ABCDE"), *(f" {digit}" for digit in range(10)))
 """texts that are one token each, however rare; a line break and single characters are bytes, so they are too"""
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -202,6 +204,37 @@ def _add_missing(model: dict[str, Any], vocab_size: int) -> None:
         merges.append([token[0], token[1]])
     if sorted(vocab.values()) != list(range(len(vocab))):
         raise RuntimeError("the trained vocabulary has gaps")
+
+
+def write_wordpiece(batches: Iterator[list[str]], vocab_size: int, folder: Path) -> None:
+    """Train BERT's WordPiece, cased, on batches of texts and write the folder (docs/decisions/0021-encoder.md).
+
+    Same texts, same bytes: the trainer numbers the pieces inside of words in the order of a hash table unless they are
+    there before, so those of ASCII are, and other characters are left out. A word with one of them becomes [UNK];
+    cleaned notes are ASCII (5.1).
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    alphabet = [chr(code) for code in range(33, 127)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=MIN_FREQUENCY,
+        special_tokens=[*WORDPIECE_SPECIAL.values(), *(f"##{character}" for character in alphabet)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(batches, trainer=trainer)
+    facts = json.loads(tokenizer.to_str())
+    facts["added_tokens"] = [t for t in facts["added_tokens"] if t["content"] in WORDPIECE_SPECIAL.values()]
+    facts["model"]["vocab"] = dict(sorted(facts["model"]["vocab"].items(), key=lambda entry: int(entry[1])))
+    runs.write_text(folder / "tokenizer.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
+    ends = {"bos_token": WORDPIECE_SPECIAL["cls_token"], "eos_token": WORDPIECE_SPECIAL["sep_token"]}
+    runs.write_json(folder / CONFIG, _COMMON | WORDPIECE_SPECIAL | ends)
 
 
 # --- given -----------------------------------------------------------------------------------------------------

@@ -256,7 +256,8 @@ def _make_tokenizer(cfg: TokenizeConfig, version: Version, stage: runs.Stage) ->
     if cfg.tokenizer is not None:
         tokenizer.write_given(Path(cfg.tokenizer), folder, stage.scratch())
     elif not (folder / tokenizer.CONFIG).exists():  # written last: a killed run need not train again
-        tokenizer.write_trained(_iter_training_texts(cfg, version), cfg.vocab_size, folder)
+        write = tokenizer.write_wordpiece if cfg.algorithm == "wordpiece" else tokenizer.write_trained
+        write(_iter_training_texts(cfg, version), cfg.vocab_size, folder)
     encoder = tokenizer.open_encoder(folder)
     runs.say(f"tokenize: a vocabulary of {encoder.vocab_size:,}")
     return encoder

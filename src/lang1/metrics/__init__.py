@@ -1,4 +1,5 @@
-"""Pure functions on arrays: ranking (AUROC, AUPRC), bootstrap by patient, calibration, paired tests.
+"""Pure functions on arrays: ranking, bootstrap by patient, DeLong, calibration, operating points, recalibration.
 
-Each module imports numpy only. Values that the data cannot give (a class without rows) are None, never 0.
+Modules import numpy only; what scipy or scikit-learn do better is imported inside the function that needs it. Values
+that the data cannot give (a class without rows) are None, or NaN inside arrays, never 0.
 """

@@ -8,6 +8,7 @@ sqrt(2 x layers) as in GPT-2, norms 1. Nothing here knows of ranks or of trainin
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from lang1.config import Preset, ShapeOverrides
@@ -82,13 +83,13 @@ def build_from_config(config: Any, seed: int) -> Any:
     return model
 
 
-def draw_weights(model: Any, seed: int) -> None:
-    """Overwrite the matrices of `model` by draws that depend on seed and name alone."""
+def draw_weights(model: Any, seed: int, names: Collection[str] | None = None) -> None:
+    """Overwrite the matrices of `model`, or the named ones, by draws that depend on seed and name alone."""
     import torch
 
     layers = getattr(model.config, "num_hidden_layers", 1)
     for name, parameter in model.named_parameters():
-        if parameter.ndim != 2:
+        if parameter.ndim != 2 or (names is not None and name not in names):
             continue  # norms and biases start at transformers' constants
         digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

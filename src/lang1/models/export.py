@@ -18,6 +18,7 @@ from typing import Any
 from lang1 import runs
 from lang1.errors import InputError
 from lang1.models.build import parameter_count
+from lang1.models.encoder import is_encoder
 from lang1.models.load import hide_progress_bars, load_config
 from lang1.models.origin import CARD
 
@@ -31,12 +32,13 @@ FACTS = "facts.json"
 
 
 def export_model(model: Any, tokenizer: Path, out: Path, facts: dict[str, Any]) -> Path:
-    """Write `model` (any Hugging Face causal LM) with the tokenizer of a folder; `facts` go into lang1.json and the
-    model card."""
+    """Write `model` (any Hugging Face causal LM or encoder) with the tokenizer of a folder; `facts` go into lang1.json
+    and the model card."""
     hide_progress_bars()
     with _scratch(out) as scratch:
         model.save_pretrained(scratch)
-        _write_generation_config(model.config, scratch)
+        if not is_encoder(scratch):
+            _write_generation_config(model.config, scratch)
         for file in sorted(scratch.iterdir()):
             with runs.atomic_path(out / file.name) as path:
                 shutil.copyfile(file, path)
@@ -66,10 +68,11 @@ def read_checkpoint(checkpoint: Path) -> Any:
     import torch
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
+    kind = AutoModelForMaskedLM if is_encoder(checkpoint) else AutoModelForCausalLM
     with torch.device("cpu"):
-        model = AutoModelForCausalLM.from_config(load_config(checkpoint), dtype=torch.float32)
+        model = kind.from_config(load_config(checkpoint), dtype=torch.float32)
     # torch says so of every process that is alone, which is no fault here
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")
     there = {
@@ -153,10 +156,14 @@ def model_card(model: Any, facts: dict[str, Any]) -> str:
         **{key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in facts.items()},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    kind = type(model).__name__
+    task = {"ForMaskedLM": "fill-mask", "ForSequenceClassification": "text-classification"}
+    tag = next((name for end, name in task.items() if kind.endswith(end)), "text-generation")
+    what = "A decoder language model" if tag == "text-generation" else "An encoder language model"
     return (
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\nlanguage: en\nlicense: other\n"
+        f"---\nlibrary_name: transformers\npipeline_tag: {tag}\nlanguage: en\nlicense: other\n"
         "tags:\n- lang1\n- clinical\n---\n\n# LANG1\n\n"
-        "A decoder language model trained on a health system's own notes by `lang1`, after LANG1/ReMedE. Treat the\n"
+        f"{what} trained on a health system's own notes by `lang1`, after LANG1/ReMedE. Treat the\n"
         "weights as you treat the notes they were trained on: a language model can repeat its training text.\n"
         "Not a medical device; its probabilities were measured on the data of one site only.\n\n"
         f"| fact | value |\n|---|---|\n{table}\n"

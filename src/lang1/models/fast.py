@@ -12,6 +12,7 @@ Class, parameter names and exports stay transformers' own: a reader of the folde
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from types import MethodType
 from typing import Any
@@ -112,10 +113,14 @@ def answer_logits(
     positions_BT: torch.Tensor | None,
     mask_B1TT: torch.Tensor | None,
     answers_BR: torch.Tensor,
+    entries: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """Logits (B, R, V) at the positions `answers_BR` of each row. Mask and positions None: causal, counted from 0."""
+    """Logits (B, R, V) at the positions `answers_BR` of each row. Mask and positions None: causal, counted from 0.
+
+    With `entries` the logits of these entries of the vocabulary alone, in their order: (B, R, len(entries)).
+    """
     if type(model).__name__ == "LlamaForCausalLM":
-        return _llama_answer_logits(model, tokens_BT, positions_BT, mask_B1TT, answers_BR)
+        return _llama_answer_logits(model, tokens_BT, positions_BT, mask_B1TT, answers_BR, entries)
     logits: torch.Tensor = model(
         input_ids=tokens_BT,
         position_ids=positions_BT,
@@ -125,7 +130,7 @@ def answer_logits(
     ).logits
     if logits.shape[:2] != answers_BR.shape:  # an unknown keyword is swallowed and ignored
         logits = logits.gather(1, answers_BR[:, :, None].expand(-1, -1, logits.shape[-1]))
-    return logits
+    return logits if entries is None else logits[:, :, list(entries)]
 
 
 def _llama_answer_logits(
@@ -134,6 +139,7 @@ def _llama_answer_logits(
     positions_BT: torch.Tensor | None,
     mask_B1TT: torch.Tensor | None,
     answers_BR: torch.Tensor,
+    entries: Sequence[int] | None,
 ) -> torch.Tensor:
     inner, length = model.model, tokens_BT.shape[1]
     if positions_BT is None:
@@ -152,8 +158,13 @@ def _llama_answer_logits(
     last_BRH = _layer_at(
         inner.layers[-1], x_BTH, cos.expand(len(x_BTH), -1, -1), sin.expand(len(x_BTH), -1, -1), seen, answers_BR
     )
-    logits: torch.Tensor = model.lm_head(inner.norm(last_BRH))
-    return logits
+    normed_BRH = inner.norm(last_BRH)
+    head = model.lm_head
+    if entries is not None and type(head) is nn.Linear and head.bias is None and type(head.weight) is nn.Parameter:
+        chosen: torch.Tensor = normed_BRH @ head.weight[list(entries)].t()
+        return chosen
+    logits: torch.Tensor = head(normed_BRH)
+    return logits if entries is None else logits[:, :, list(entries)]
 
 
 def _layer_at(

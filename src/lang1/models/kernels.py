@@ -21,6 +21,8 @@ from torch.nn import functional
 
 CACHED = 1 << 17
 """numbers of a row block: 512 KiB in fp32, with the blocks of the other operands within a core's second-level cache"""
+WIDE = 1 << 20
+"""numbers of a feed-forward part's inner rows that are held at once where nothing is kept for a backward: 4 MiB"""
 FEW_ROWS = 16
 """below so many rows a product is read from memory once, and MKL's matrix-vector code is the faster"""
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
@@ -184,17 +186,20 @@ def rms_norm(x: torch.Tensor, weight_H: torch.Tensor, eps: float) -> torch.Tenso
 # --- attention's projections ------------------------------------------------------------------------------------
 
 
-def _rotated(x_NHD: torch.Tensor, cos_ND: torch.Tensor, sin_ND: torch.Tensor) -> torch.Tensor:
-    """Rotary embedding: the pairs (i, i + D/2) turned by the position's angles; -sin turns them back."""
-    half = x_NHD.shape[-1] // 2
-    cos, sin = cos_ND[:, None, :half], sin_ND[:, None, :half]
-    first, second = x_NHD[..., :half], x_NHD[..., half:]
+def _rotated(x_NHD: torch.Tensor, cos_RTD: torch.Tensor, sin_RTD: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding: the pairs (i, i + D/2) turned by the position's angles; -sin turns them back. The angles of one
+    row of T positions (R = 1) or of each stand for all N = B x T."""
+    length, dim = cos_RTD.shape[1:]
+    half = dim // 2
+    cos, sin = cos_RTD[:, :, None, :half], sin_RTD[:, :, None, :half]
+    x_BTHD = x_NHD.unflatten(0, (-1, length))
+    first, second = x_BTHD[..., :half], x_BTHD[..., half:]
     if torch.compiler.is_compiling():
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
-    made = torch.empty_like(x_NHD)
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).flatten(0, 1)
+    made = torch.empty_like(x_BTHD)
     torch.mul(first, cos, out=made[..., :half]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=made[..., half:]).addcmul_(first, sin)
-    return made
+    return made.flatten(0, 1)
 
 
 class _NormQkv(torch.autograd.Function):
@@ -207,21 +212,21 @@ class _NormQkv(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        cos_ND: torch.Tensor,
-        sin_ND: torch.Tensor,
+        cos_RTD: torch.Tensor,
+        sin_RTD: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         normed, scale_N1 = _norm(x_NH, norm_H, eps)
-        ctx.save_for_backward(x_NH, norm_H, scale_N1, query, key, value, cos_ND, sin_ND)
-        head = cos_ND.shape[-1]
+        ctx.save_for_backward(x_NH, norm_H, scale_N1, query, key, value, cos_RTD, sin_RTD)
+        head = cos_RTD.shape[-1]
         q, k, v = (product(normed, weight).unflatten(-1, (-1, head)) for weight in (query, key, value))
-        return _rotated(q, cos_ND, sin_ND), _rotated(k, cos_ND, sin_ND), v
+        return _rotated(q, cos_RTD, sin_RTD), _rotated(k, cos_RTD, sin_RTD), v
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x_NH, norm_H, scale_N1, query, key, value, cos_ND, sin_ND = ctx.saved_tensors
+        x_NH, norm_H, scale_N1, query, key, value, cos_RTD, sin_RTD = ctx.saved_tensors
         normed = _normed(x_NH, norm_H, scale_N1)
-        back = -sin_ND
-        turned = (_rotated(grads[0], cos_ND, back), _rotated(grads[1], cos_ND, back), grads[2])
+        back = -sin_RTD
+        turned = (_rotated(grads[0], cos_RTD, back), _rotated(grads[1], cos_RTD, back), grads[2])
         flat = [grad.flatten(1) for grad in turned]
         grad_weights = [weight_gradient(grad, normed) for grad in flat]
         grad_normed = product(flat[0], query.t())
@@ -236,13 +241,15 @@ def norm_qkv(
     norm_H: torch.Tensor,
     eps: float,
     weights: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    cos_BTD: torch.Tensor,
-    sin_BTD: torch.Tensor,
+    cos_RTD: torch.Tensor,
+    sin_RTD: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries, keys (both turned by their positions) and values (B, heads, T, D) of a layer's input before its norm."""
+    """Queries, keys (both turned by their positions) and values (B, heads, T, D) of a layer's input before its norm.
+
+    The angles: one row for all (R = 1), or a row each (R = B).
+    """
     batch, length = x_BTH.shape[:2]
-    angles = (angle.expand(batch, -1, -1).reshape(batch * length, -1) for angle in (cos_BTD, sin_BTD))
-    q, k, v = _NormQkv.apply(x_BTH.reshape(batch * length, -1), norm_H, eps, *weights, *angles)
+    q, k, v = _NormQkv.apply(x_BTH.reshape(batch * length, -1), norm_H, eps, *weights, cos_RTD, sin_RTD)
     return tuple(part.view(batch, length, *part.shape[1:]).transpose(1, 2) for part in (q, k, v))
 
 
@@ -308,6 +315,20 @@ def _swiglu_backward(
     return upped_NF, gated_NF, grad_NF
 
 
+def _norm_swiglu_in_blocks(
+    x_BTH: torch.Tensor, norm_H: torch.Tensor, eps: float, weights: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """`norm_swiglu` without gradients: the wide tensors are never whole, row block after row block has its own."""
+    gate, up, down = weights
+    x_NH = x_BTH.reshape(-1, x_BTH.shape[-1])
+    made, rows = torch.empty_like(x_NH), max(FEW_ROWS, WIDE // gate.shape[0])
+    for x, out in zip(x_NH.split(rows), made.split(rows), strict=True):
+        normed, _ = _norm(x, norm_H, eps)
+        hidden = functional.silu(product(normed, gate), inplace=True).mul_(product(normed, up))
+        torch.add(product(hidden, down), x, out=out)
+    return made.view(x_BTH.shape)
+
+
 def norm_swiglu(
     x_BTH: torch.Tensor,
     norm_H: torch.Tensor,
@@ -315,5 +336,7 @@ def norm_swiglu(
     weights: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> torch.Tensor:
     """`x + down(silu(gate(norm(x))) * up(norm(x)))` (B, T, H); weights: gate, up, down."""
+    if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _norm_swiglu_in_blocks(x_BTH, norm_H, eps, weights)
     made: torch.Tensor = _NormSwiglu.apply(x_BTH.reshape(-1, x_BTH.shape[-1]), norm_H, eps, *weights)
     return made.view(x_BTH.shape)

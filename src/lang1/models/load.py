@@ -1,38 +1,49 @@
-"""Read a Hugging Face folder from disk: never the network, never code from the folder, never pickle."""
+"""Read a model from disk: never the network, never code from the folder, never pickle.
+
+A model is a Hugging Face folder, or one GGUF file, whose weights transformers turns back into fp32 and whose tokenizer
+it makes from what the file holds. A quantised file gives the numbers of its quantised weights.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from lang1.errors import InputError
 
 
 def load_model(folder: Path, config: Any = None) -> Any:
-    """The causal LM of a folder, fp32 on the CPU, in evaluation mode; `config`: in place of the folder's own.
+    """The causal LM of a folder or GGUF file, fp32 on the CPU, in evaluation mode; `config`: in place of its own.
 
     Raises InputError when it cannot be read, or lacks weights that transformers would draw at random.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    _require_folder(folder)
+    place, options = _source(folder)
+    _refuse_pickle(folder)
     hide_progress_bars()
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{folder}: not a causal language model that transformers reads "
-            f"({type(error).__name__}); give a Hugging Face folder with safetensors"
-        ) from None
+        with _errors_only():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, in one line in place of a table
+                **options,
+            )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(_not_a_model(folder, error)) from None
+    _refuse_other_sizes(folder, found)
     missing = sorted(found["missing_keys"])
     if missing:
         raise InputError(f"{folder}: weights lack {', '.join(missing[:3])}; give the folder of a whole causal model")
@@ -40,28 +51,36 @@ def load_model(folder: Path, config: Any = None) -> Any:
 
 
 def load_config(folder: Path) -> Any:
-    """The model configuration of a folder. Raises InputError when it cannot be read."""
+    """The model configuration of a folder or GGUF file. Raises InputError when it cannot be read."""
     from transformers import AutoConfig
 
-    _require_folder(folder)
+    place, options = _source(folder)
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder}: its config.json cannot be read ({type(error).__name__})") from None
+        what = "its header" if options else "its config.json"
+        raise InputError(f"{folder}: {what} cannot be read ({type(error).__name__})") from None
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder. Raises InputError when it cannot be read."""
+    """The tokenizer of a folder or GGUF file. Raises InputError when it cannot be read."""
     from transformers import AutoTokenizer
 
-    _require_folder(folder)
+    place, options = _source(folder)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{folder}: its tokenizer cannot be read ({type(error).__name__}); "
-            "a tokenizer.json or tokenizer.model belongs there"
-        ) from None
+        belongs = (
+            "the file holds none that transformers reads"
+            if options
+            else ("a tokenizer.json or tokenizer.model belongs there")
+        )
+        raise InputError(f"{folder}: its tokenizer cannot be read ({type(error).__name__}); {belongs}") from None
+
+
+def is_gguf(path: Path) -> bool:
+    """True for one GGUF file in place of a folder."""
+    return path.suffix.lower() == ".gguf" and path.is_file()
 
 
 def hide_progress_bars() -> None:
@@ -71,6 +90,50 @@ def hide_progress_bars() -> None:
     logging.disable_progress_bar()
 
 
-def _require_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file() and not (folder / "tokenizer_config.json").is_file():
-        raise InputError(f"{folder}: not a Hugging Face folder (no config.json); give the folder of an exported model")
+@contextlib.contextmanager
+def _errors_only() -> Iterator[None]:
+    """transformers warns in tables of weights that fit badly; what we refuse we say ourselves."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _source(path: Path) -> tuple[Path, dict[str, str]]:
+    """The folder that transformers reads, and the GGUF file in it. Raises InputError for anything else."""
+    if is_gguf(path):
+        if importlib.util.find_spec("gguf") is None:
+            raise InputError(f"{path}: reading a GGUF file needs the package gguf; pip install 'lang1[gguf]'")
+        return path.parent, {"gguf_file": path.name}
+    if not (path / "config.json").is_file() and not (path / "tokenizer_config.json").is_file():
+        raise InputError(f"{path}: not a Hugging Face folder (no config.json); give the folder of an exported model")
+    return path, {}
+
+
+def _refuse_pickle(folder: Path) -> None:
+    """Weights that only unpickling could read are told apart from weights that are not there."""
+    if is_gguf(folder) or any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(kind))
+    if pickles:
+        raise InputError(
+            f"{folder}: its weights are a pickle ({pickles[0]}), which can run code when it is read; "
+            "give the model as safetensors"
+        )
+
+
+def _not_a_model(path: Path, error: Exception) -> str:
+    wanted = "a GGUF file of a causal model" if is_gguf(path) else "a Hugging Face folder with safetensors"
+    return f"{path}: not a causal language model that transformers reads ({type(error).__name__}); give {wanted}"
+
+
+def _refuse_other_sizes(folder: Path, found: dict[str, Any]) -> None:
+    if found["mismatched_keys"]:
+        raise InputError(
+            f"{folder}: its weights have other sizes than its config.json says (a checkpoint of another vocabulary or "
+            "shape); give weights and config of one model"
+        )

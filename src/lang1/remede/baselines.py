@@ -2,20 +2,25 @@
 
 | baseline | features | model | tuned on validation |
 |---|---|---|---|
-| tfidf+xgboost | words and word pairs of the note, TF-IDF | boosted trees (hist) | depth, leaf weight, trees |
+| tfidf+xgboost | words and word pairs of the note, TF-IDF | boosted trees (hist) | shape, sampling, penalty, trees |
 | tfidf+logistic | the same | L2 logistic regression, multinomial | C |
 | columns+xgboost | the source's own columns, known at the time of the note | boosted trees | the same |
 
-The budget is in `SHAPES` and `STRENGTHS`: every candidate is fitted on train and the one with the highest
-validation AUROC is kept, as the language models are selected. No row is weighted: probabilities are those of the
-cohort. A split that is reported is only ever predicted on. Left out: stop-word lists and stemming, since negations
-are stop words.
+LACE, the fourth baseline, is lace.py's. The budget is `evaluate.baseline_trials` candidates a baseline and task: the
+first are fixed (`SHAPES`, `STRENGTHS`), the others drawn by the seed from the ranges of `draw`. Every candidate is
+fitted on train and the one with the highest validation AUROC is kept, as the language models are selected; all of them
+stand in the manifest. No row is weighted: probabilities are those of the cohort. A split that is reported is only ever
+predicted on. Left out: stop-word lists and stemming, since negations are stop words.
+
+Memory: the vocabulary is chosen on at most VOCABULARY_NOTES training notes, since counting every word pair of all of
+them is what takes memory; the weights (IDF) then come from all. Notes go through the vectorizer in batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +36,16 @@ BOOSTED_FEATURES = 1500
 """of these, what the trees see: the highest chi-squared with the training labels"""
 SHAPES = ((2, 0.2), (4, 0.2), (2, 10.0))
 """(depth, least weight of a leaf): light leaves let trees find a class of a few rows, heavy ones keep out noise"""
+BOOSTING = {"eta": 0.2, "subsample": 0.8, "columns": 0.5, "penalty": 1.0}
+"""what the fixed candidates share: step, rows and columns a tree sees, L2 penalty of the leaves"""
 TREES, PATIENCE = 400, 25
+"""trees at most; trees without a lower validation loss before boosting stops"""
 STRENGTHS = (0.3, 1.0, 3.0)
+"""C of logistic regression"""
+VOCABULARY_NOTES = 20_000
+"""training notes that the vocabulary is chosen on, at most, drawn by hash"""
+NOTES_A_BATCH = 4096
+"""notes turned into counts at once"""
 LEVELS = 100
 """most frequent values of a text column that keep a code of their own"""
 FEATURE_TABLES = {"H&P": "features_admission", "discharge summary": "features_discharge"}
@@ -60,20 +73,60 @@ class Labelled:
     labels: Ints
 
 
-def fit(name: str, train: Labelled, val: Labelled, options: int, seed: int, threads: int) -> Fitted | str:
-    """The baseline `name`, chosen on `val`; or, as a text, why it cannot be fitted."""
+def fit(
+    name: str, train: Labelled, val: Labelled, options: int, seed: int, threads: int, trials: int = 3
+) -> Fitted | str:
+    """The baseline `name`, chosen among `trials` candidates on `val`; or, as a text, why it cannot be fitted.
+
+    Of equally good candidates the first is taken. `facts`: the chosen one's settings, `validation` (its AUROC),
+    `train_rows`, and `trials`, the settings and validation AUROC of every candidate in order.
+    """
     if len(np.unique(train.labels)) < 2:
         return "the training rows are all of one class"
     if headline_auroc(val.labels, np.ones((len(val.labels), options))) is None:
         return "the validation rows are all of one class: nothing to tune on"
-    candidates = (
-        [_logistic(train, options, c) for c in STRENGTHS]
-        if name.endswith("logistic")
-        else [_boosting(train, val, options, shape, seed, threads) for shape in SHAPES]
-    )
-    scored = [(headline_auroc(val.labels, c.predict(val.features)) or 0.0, c) for c in candidates]
-    best, chosen = max(scored, key=lambda pair: pair[0])
-    return Fitted(chosen.predict, {**chosen.facts, "validation": round(best, 6), "train_rows": len(train.labels)})
+    best, chosen, tried = -1.0, Fitted(lambda _: np.zeros(0), {}), list[dict[str, Any]]()
+    narrowed = _narrow(train) if name.endswith("xgboost") else None
+    for candidate in draw(name, trials, seed):
+        if narrowed is None:
+            found = _logistic(train, options, candidate["C"])
+        else:
+            found = _boosting(train, val, options, candidate, narrowed, seed, threads)
+        value = headline_auroc(val.labels, found.predict(val.features)) or 0.0
+        tried.append(found.facts | {"validation": round(value, 6)})
+        if value > best:  # one model at a time is held beside the best
+            best, chosen = value, found
+    facts = {"validation": round(best, 6), "train_rows": len(train.labels), "trials": tried}
+    return Fitted(chosen.predict, chosen.facts | facts)
+
+
+def draw(name: str, trials: int, seed: int) -> list[dict[str, Any]]:
+    """The candidates of a baseline: the fixed ones first, then draws that depend on seed and place alone."""
+    if name.endswith("logistic"):
+        fixed: list[dict[str, Any]] = [{"C": strength} for strength in STRENGTHS]
+    else:
+        fixed = [{"depth": depth, "leaf_weight": weight, **BOOSTING} for depth, weight in SHAPES]
+    drawn = []
+    for place in range(len(fixed), trials):
+        random = np.random.default_rng([seed, place])
+        if name.endswith("logistic"):
+            drawn.append({"C": _log_uniform(random, 0.01, 100.0)})
+        else:
+            drawn.append(
+                {
+                    "depth": int(random.integers(2, 9)),
+                    "leaf_weight": _log_uniform(random, 0.1, 30.0),
+                    "eta": _log_uniform(random, 0.05, 0.3),
+                    "subsample": round(float(random.uniform(0.5, 1.0)), 4),
+                    "columns": round(float(random.uniform(0.2, 1.0)), 4),
+                    "penalty": _log_uniform(random, 0.3, 20.0),
+                }
+            )
+    return (fixed + drawn)[:trials]
+
+
+def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
+    return float(f"{np.exp(random.uniform(np.log(low), np.log(high))):.4g}")
 
 
 def tfidf(train: Sequence[TaskRows], others: Sequence[TaskRows]) -> Features:
@@ -82,19 +135,37 @@ def tfidf(train: Sequence[TaskRows], others: Sequence[TaskRows]) -> Features:
     Vocabulary and weights come from the training notes alone.
     """
     from scipy.sparse import vstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
     known = _notes(train)
     new = {note: text for note, text in _notes(others).items() if note not in known}
-    settings = {"ngram_range": (1, 2), "max_features": FEATURES, "sublinear_tf": True, "dtype": np.float32}
-    vectorizer = TfidfVectorizer(**settings, min_df=min(5, len(known)), token_pattern=r"(?u)\b\w+\b")
-    try:
-        learned = vectorizer.fit_transform(known.values())
-    except ValueError:  # too few notes share a word: take every word
-        learned = vectorizer.set_params(min_df=1).fit_transform(known.values())
-    matrix = vstack([learned, vectorizer.transform(new.values())]).tocsr() if new else learned
+    settings = {"ngram_range": (1, 2), "dtype": np.float32, "token_pattern": r"(?u)\b\w+\b"}
+    sample = list(islice(known.values(), VOCABULARY_NOTES))  # notes come in the order of their hashes
+    counter = CountVectorizer(**settings, vocabulary=_vocabulary(sample, settings))
+
+    def count(texts: Iterable[str]) -> Any:
+        rest = iter(texts)
+        return vstack([counter.transform(batch) for batch in iter(lambda: list(islice(rest, NOTES_A_BATCH)), [])])
+
+    counted = count(known.values())
+    weights = TfidfTransformer(sublinear_tf=True).fit(counted)
+    matrix = weights.transform(vstack([counted, count(new.values())]) if new else counted, copy=False).tocsr()
+    del counted
     place = {note: i for i, note in enumerate([*known, *new])}
     return lambda rows: matrix[[place[note] for note in rows.strings("note_hash")]]
+
+
+def _vocabulary(texts: list[str], settings: dict[str, Any]) -> dict[str, int]:
+    """The FEATURES most frequent words and word pairs of the texts, of those that at least five notes have."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    vectorizer = CountVectorizer(**settings, max_features=FEATURES, min_df=min(5, len(texts)))
+    try:
+        vectorizer.fit(texts)
+    except ValueError:  # too few notes share a word: take every word
+        vectorizer.set_params(min_df=1).fit(texts)
+    vocabulary: dict[str, int] = vectorizer.vocabulary_
+    return vocabulary
 
 
 def _notes(parts: Sequence[TaskRows]) -> dict[str, str]:
@@ -104,15 +175,21 @@ def _notes(parts: Sequence[TaskRows]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def columns(records: Path, train: Sequence[TaskRows]) -> Features | str:
-    """The source's columns as numbers, levels of text columns as codes by frequency in train; or why there are none."""
+def columns(records: Path, train: Sequence[TaskRows], others: Sequence[TaskRows]) -> Features | str:
+    """The source's columns as numbers, levels of text columns as codes by frequency in train; or why there are none.
+
+    Only the rows of these tasks are read into memory.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
     folder = records / FEATURE_TABLES.get(train[0].note_type, "features")
     if not folder.is_dir():
         return f"the records have no table {folder.name}"
-    table = ds.dataset(folder, format="parquet").to_table()
+    wanted = sorted({encounter for part in (*train, *others) for encounter in part.strings("encounter_id")})
+    is_wanted = pc.field("encounter_id").isin(pa.array(wanted, pa.string()))
+    table = ds.dataset(folder, format="parquet").to_table(filter=is_wanted)
     names = [name for name in table.column_names if name != "encounter_id"]
     place = {encounter: i for i, encounter in enumerate(table["encounter_id"].to_pylist())}
 
@@ -164,11 +241,15 @@ def _logistic(train: Labelled, options: int, strength: float) -> Fitted:
 
 
 def _boosting(
-    train: Labelled, val: Labelled, options: int, shape: tuple[int, float], seed: int, threads: int
+    train: Labelled,
+    val: Labelled,
+    options: int,
+    candidate: dict[str, Any],
+    narrowed: Callable[[Any], Any],
+    seed: int,
+    threads: int,
 ) -> Fitted:
     import xgboost as xgb
-
-    narrowed = _narrow(train)
 
     def matrix(features: Any, labels: Ints | None = None) -> xgb.DMatrix:
         if isinstance(features, tuple):
@@ -179,11 +260,12 @@ def _boosting(
     settings = {
         "tree_method": "hist",
         "max_bin": 32,
-        "max_depth": shape[0],
-        "eta": 0.2,
-        "subsample": 0.8,
-        "colsample_bytree": 0.5,
-        "min_child_weight": shape[1],
+        "max_depth": candidate["depth"],
+        "eta": candidate["eta"],
+        "subsample": candidate["subsample"],
+        "colsample_bytree": candidate["columns"],
+        "min_child_weight": candidate["leaf_weight"],
+        "lambda": candidate["penalty"],
         "nthread": threads,
         "seed": seed,
         "verbosity": 0,
@@ -207,7 +289,7 @@ def _boosting(
         p = model.predict(matrix(features), iteration_range=(0, rounds)).astype(np.float64)
         return np.column_stack([1 - p, p]) if options == 2 else p
 
-    return Fitted(predict, {"depth": shape[0], "leaf_weight": shape[1], "trees": rounds})
+    return Fitted(predict, candidate | {"trees": rounds})
 
 
 def _narrow(train: Labelled) -> Callable[[Any], Any]:

@@ -14,19 +14,19 @@ from typing import Any
 from lang1 import config, runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
-from lang1.metrics.bootstrap import holm
-from lang1.remede import baselines, measure
+from lang1.remede import baselines, lace
 from lang1.remede.backends import Server
 from lang1.remede.backends.limits import most_rows
-from lang1.remede.ceiling import open_truth, true_probabilities
-from lang1.remede.contamination import ModelSeen, Seen, count_seen, seen_by_a_baseline, what_was_seen
+from lang1.remede.ceiling import open_truth
+from lang1.remede.contamination import ModelSeen, Seen, seen_by_a_baseline, what_was_seen
+from lang1.remede.examples import choose_examples
 from lang1.remede.language_models import score_language_model
+from lang1.remede.numbers import check_recalibration, write_numbers
+from lang1.remede.provenance import describe_models, describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
-from lang1.remede.scores import read_scores, score_path, slug, write_scores
+from lang1.remede.scores import slug, write_scores
+from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import require_known
-
-SUBJECTS = ("lang1 finetuned joint", "lang1 finetuned")
-"""the model that is compared with the others: the first of these that is evaluated"""
 
 PACE = ("concurrency", "retries", "backoff_s", "timeout_s", "api_key_env")
 """settings of evaluate.api that change no score: a run that met a busy server goes on with others"""
@@ -48,7 +48,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """See lang1.remede.evaluate."""
     _check_names(cfg, models)
-    if "columns+xgboost" not in cfg.baselines:
+    if not {"columns+xgboost", "lace"} & set(cfg.baselines):
         records = None
     inputs: dict[str, Path | str] = {"tasks": tasks, **_model_inputs(models)}
     inputs |= {key: path for key, path in (("tokens", tokens), ("records", records), ("truth", truth)) if path}
@@ -57,23 +57,28 @@ def evaluate(
         folder = open_tasks(tasks)
         require_known(cfg.tasks, folder.questions, tasks, "evaluate.tasks")
         rows, skipped = _read_rows(cfg, folder, models, seed)
+        check_recalibration(cfg, rows)
         seen = {name: _seen(model, tokens, rows) for name, model in models.items()}
         dtype = _prepare_torch(cfg, stage) if any(isinstance(model, Path) for model in models.values()) else None
+        examples = {task: choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed) for task, _ in rows}
         served = {}
         for name, model in models.items():
             if isinstance(model, Server):
-                served[name] = _score_served(cfg, name, model, rows, seen[name], stage, seed)
+                served[name] = _score_served(cfg, name, model, rows, seen[name], stage, seed, examples)
             else:
-                score_language_model(cfg, name, model, rows, seen[name], stage.out, dtype)
+                score_language_model(cfg, name, model, rows, seen[name], stage.out, dtype, examples)
         stage.record(api=served)
         skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
         truths = open_truth(truth) if truth else None
         facts = {
             "seen": {name: known.reasons() for name, known in seen.items()},
+            "shots": {task: before.facts() for task, before in examples.items()} if cfg.shots else {},
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
+            "models": describe_models(models),
+            "tasks": describe_tasks(tasks),
             "api": served,
         }
-        _write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
+        write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 
     settings = {**config.dump(cfg), "models": list(models)}
     settings["api"] = {key: value for key, value in settings["api"].items() if key not in PACE}
@@ -98,11 +103,18 @@ def _seen(model: Path | Server, tokens: Path | None, rows: Rows) -> ModelSeen:
 
 
 def _score_served(
-    cfg: EvaluateConfig, name: str, server: Server, rows: Rows, seen: ModelSeen, stage: runs.Stage, seed: int
+    cfg: EvaluateConfig,
+    name: str,
+    server: Server,
+    rows: Rows,
+    seen: ModelSeen,
+    stage: runs.Stage,
+    seed: int,
+    examples: dict[str, Examples],
 ) -> dict[str, Any]:
     from lang1.remede.backends.score import score_served_model  # lm-eval takes a second to import
 
-    return score_served_model(cfg, name, server, rows, seen, stage, seed)
+    return score_served_model(cfg, name, server, rows, seen, stage, seed, examples)
 
 
 def _prepare_torch(cfg: EvaluateConfig, stage: runs.Stage) -> Any:
@@ -167,10 +179,10 @@ def _score_baselines(
         else:
             learning[task] = train, val
     for kind in dict.fromkeys(name.partition("+")[0] for name in cfg.baselines):
-        names = [str(name) for name in cfg.baselines if name.startswith(f"{kind}+")]
+        names = [str(name) for name in cfg.baselines if name.partition("+")[0] == kind]
         for note_type in dict.fromkeys(train.note_type for train, _ in learning.values()):
             alike = {task: pair for task, pair in learning.items() if pair[0].note_type == note_type}
-            skipped += _score_kind(cfg, kind, names, alike, rows, records, seed, stage)
+            skipped += _score_kind(cfg, kind, names, alike, rows, records, folder.path, seed, stage)
     notes = sorted(stage.scratch().glob("*.json"))
     stage.record(baselines={key: facts for path in notes for key, facts in runs.read_json(path).items()})
     return skipped
@@ -183,27 +195,37 @@ def _score_kind(
     learning: dict[str, tuple[TaskRows, TaskRows]],
     rows: Rows,
     records: Path | None,
+    tasks: Path,
     seed: int,
     stage: runs.Stage,
 ) -> list[dict[str, str]]:
     """Baselines that share their features, on tasks that share their note type."""
     scored = {task: [part for (t, _), part in rows.items() if t == task] for task in learning}
-    waiting = [task for task in learning if not _fit_notes(stage, kind, task).exists()]
+    elsewhere = [task for task in learning if kind == "lace" and task != lace.TASK]
+    skipped = [{"task": task, "model": name, "why": lace.ELSEWHERE} for task in elsewhere for name in names]
+    waiting = [t for t in learning if t not in elsewhere and not _fit_notes(stage, kind, t).exists()]
     if not waiting:
-        return []
+        return skipped
     trains = [train for train, _ in learning.values()]
     others = [*(val for _, val in learning.values()), *(part for parts in scored.values() for part in parts)]
+    gaps = dict[str, str]()
     if kind == "tfidf":
         features: baselines.Features | str = baselines.tfidf(trains, others)
+    elif records is None:
+        features = "no records were given"
+    elif kind == "lace":
+        index = lace.score_stays(records, tasks, stage.scratch() / "lace")
+        features, gaps = index.features, index.gaps([*trains, *others])
+        for why in gaps.values():
+            runs.say(f"evaluate: lace: {why}")
     else:
-        features = baselines.columns(records, trains) if records else "no records were given"
+        features = baselines.columns(records, trains, others)
     if isinstance(features, str):
-        return [{"task": task, "model": name, "why": features} for task in waiting for name in names]
-    skipped = []
+        return skipped + [{"task": task, "model": name, "why": features} for task in waiting for name in names]
     for task in waiting:
         runs.say(f"evaluate: {', '.join(names)}, {task}")
         seen = seen_by_a_baseline(trains)
-        whys = _fit_and_write(cfg, kind, names, features, *learning[task], scored[task], seen, seed, stage)
+        whys = _fit_and_write(cfg, kind, names, features, *learning[task], scored[task], seen, seed, stage, gaps)
         skipped += [{"task": task, "model": name, "why": why} for name, why in whys.items()]
     return skipped
 
@@ -224,99 +246,24 @@ def _fit_and_write(
     seen: ModelSeen,
     seed: int,
     stage: runs.Stage,
+    gaps: dict[str, str],
 ) -> dict[str, str]:
+    """Fit and score the baselines of a task; returns why some could not be. `gaps`: what their features lack."""
     threads = cfg.threads or os.cpu_count() or 1
     learn, tune = (baselines.Labelled(features(part), part.labels) for part in (train, val))
     inputs = {part.split: features(part) for part in scored}
     whys, facts = dict[str, str](), dict[str, Any]()
     for name in names:
-        fitted = baselines.fit(name, learn, tune, train.options, seed, threads)
+        if kind == "lace":
+            fitted = lace.fit(learn, tune)
+        else:
+            fitted = baselines.fit(name, learn, tune, train.options, seed, threads, cfg.baseline_trials)
         if isinstance(fitted, str):
             whys[name] = fitted
             continue
-        facts[f"{name}, {train.task}"] = fitted.facts
+        facts[f"{name}, {train.task}"] = fitted.facts | ({"missing": gaps} if gaps else {})
         for part in scored:
             write_scores(stage.out, name, part, fitted.predict(inputs[part.split]), method="classifier", seen=seen)
     if not whys:
         runs.write_json(_fit_notes(stage, kind, train.task), facts)
     return whys
-
-
-def _write_numbers(
-    cfg: EvaluateConfig,
-    stage: runs.Stage,
-    models: list[str],
-    rows: Rows,
-    truths: dict[str, Any] | None,
-    skipped: list[dict[str, str]],
-    seed: int,
-    known: dict[str, Any],
-) -> None:
-    results, details, comparisons, curves = [], [], [], []
-    subject = next((name for name in (*SUBJECTS, *models) if name in models), None)
-    for task, split in rows:
-        paths = {model: score_path(stage.out, model, task, split) for model in models}
-        tables = {m: read_scores(p) for m, p in paths.items() if p.exists()}
-        group = measure.group_scores(task, split, tables)
-        found = true_probabilities(truths, task, group.encounters, group.options) if truths else None
-        truth_NK = measure.usable_truth(found)
-        met = {model: count_seen(table) for model, table in tables.items()}
-        if truths and truth_NK is None:
-            skipped.append({"task": task, "split": split, "why": "the truth file knows too few rows: no ceiling"})
-        sampled = measure.resample(group, truth_NK, cfg.bootstrap_resamples, seed)
-        for model in group.p:
-            result = measure.result_of(group, model, sampled, truth_NK)
-            result["contamination"] = met[model]["contamination"]
-            results.append(result)
-            details.append(result | measure.metrics_of(group, model, sampled) | met[model])
-            if split == cfg.headline_split:
-                curves.append(measure.calibration_of(group, model))
-        if subject in group.p:
-            comparisons += [
-                measure.compare(group, subject, m, sampled)
-                | {"contamination_a": met[subject]["contamination"], "contamination_b": met[m]["contamination"]}
-                for m in group.p
-                if m != subject
-            ]
-    _add_holm(comparisons)
-    facts = {
-        "headline_split": cfg.headline_split,
-        "subject": subject,
-        "bootstrap_resamples": cfg.bootstrap_resamples,
-        "interval": "percentile, patients resampled",
-        "seed": seed,
-        "truth": truths is not None,
-        "precision": stage.facts.get("precision"),
-        "skipped": skipped,
-        **known,
-        "contamination": _contamination_by_split(details),
-    }
-    runs.write_json(stage.out / "metrics.json", {"rows": details, "facts": facts})
-    runs.write_json(stage.out / "calibration.json", curves)
-    runs.write_json(stage.out / "summary.json", {"results": results, "comparisons": comparisons, "facts": facts})
-    stage.count(
-        results=len(results),
-        comparisons=len(comparisons),
-        skipped=len(skipped),
-        rows=sum(len(part.table) for part in rows.values()),
-    )
-    stage.record(skipped=skipped, subject=subject)
-
-
-def _contamination_by_split(details: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """Results of each split by their word: notes, patients, none or unknown."""
-    counts: dict[str, dict[str, int]] = {}
-    for row in details:
-        split = counts.setdefault(row["split"], {})
-        split[row["contamination"]] = split.get(row["contamination"], 0) + 1
-    return counts
-
-
-def _add_holm(comparisons: list[dict[str, Any]]) -> None:
-    """Holm over the tasks of each split and alternative."""
-    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in comparisons:
-        families.setdefault((row["split"], row["model_b"]), []).append(row)
-    for family in families.values():
-        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = p

@@ -1,7 +1,8 @@
-"""Score Hugging Face folders on the tasks: zero-shot and finetuned models by the same code (5.4, 5.5)."""
+"""Score Hugging Face folders and GGUF files on the tasks: zero-shot, few-shot and finetuned alike (5.4, 5.5)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
+from lang1.models.encoder import is_encoder
 from lang1.models.load import load_model, load_tokenizer
 from lang1.remede.contamination import ModelSeen
+from lang1.remede.encoders import score_encoder
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import Floats, score_path, write_scores
 from lang1.scoring.options import (
@@ -23,6 +26,7 @@ from lang1.scoring.options import (
     pad_id_of,
     score_prompt_sets,
 )
+from lang1.scoring.shots import NO_EXAMPLES, Examples
 
 
 def score_language_model(
@@ -33,11 +37,13 @@ def score_language_model(
     seen: ModelSeen,
     out: Path,
     dtype: Any,
+    examples: Mapping[str, Examples] | None = None,
 ) -> None:
     """Write a score file for each (task, split) of `rows`; those of a split whose files are all there are kept.
 
     The tasks of a split are scored together, because they share notes; so a resumed run makes the same batches, and
-    the same numbers, as an undisturbed one. Raises InputError for a folder that cannot answer the questions.
+    the same numbers, as an undisturbed one. `examples` gives the shots by task. Raises InputError for a folder that
+    cannot answer the questions.
     """
     splits = dict.fromkeys(split for _, split in rows)
     waiting = {
@@ -47,17 +53,20 @@ def score_language_model(
     }
     if not waiting:
         return
+    if is_encoder(folder):
+        score_encoder(cfg, name, folder, list(waiting.values()), seen, out, dtype)
+        return
     import torch
 
     from lang1.models.fast import use_fast_attention
 
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    _check_vocabulary(folder, model, tokenizer)
+    check_vocabulary(folder, model, tokenizer)
     use_fast_attention(model, dtype)
     for split, parts in waiting.items():
         runs.say(f"evaluate: {name}, {split}")
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            _score_split(cfg, name, folder, model, tokenizer, parts, seen, out)
+            _score_split(cfg, name, folder, model, tokenizer, parts, seen, out, examples or {})
 
 
 def _score_split(
@@ -69,11 +78,20 @@ def _score_split(
     parts: list[TaskRows],
     seen: ModelSeen,
     out: Path,
+    examples: Mapping[str, Examples],
 ) -> None:
     context = getattr(model.config, "max_position_embeddings", None)
+    before = {part.task: examples.get(part.task, NO_EXAMPLES) for part in parts}
     sets = {
         part.task: PromptSet(
-            encode_prompts(tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context),
+            encode_prompts(
+                tokenizer,
+                part.strings("text"),
+                part.question,
+                cfg.max_note_tokens,
+                context,
+                before[part.task].text,
+            ),
             option_token_ids(tokenizer, part.question),
         )
         for part in parts
@@ -91,11 +109,13 @@ def _score_split(
             logits_NK=logits[part.task],
             prompt_tokens=[len(prompt.ids) for prompt in sets[part.task].encoded],
             truncated_tokens=[prompt.truncated_tokens for prompt in sets[part.task].encoded],
+            examples=before[part.task],
             seen=seen,
         )
 
 
-def _check_vocabulary(folder: Path, model: Any, tokenizer: Any) -> None:
+def check_vocabulary(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Raise InputError for a tokenizer with entries that the model has no embedding of."""
     entries = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > entries:
         raise InputError(

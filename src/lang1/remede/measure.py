@@ -6,26 +6,37 @@ ceiling, so differences and shares are paired.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lang1.errors import InputError
-from lang1.metrics.bootstrap import Ranking, bootstrap_auroc, interval, paired_p, rank
-from lang1.metrics.calibration import (
-    BINS,
-    brier_score,
-    calibration_curve,
-    expected_calibration_error,
-    log_loss,
+from lang1.metrics import delong
+from lang1.metrics.bootstrap import (
+    Ranking,
+    Statistic,
+    bootstrap,
+    bootstrap_auroc,
+    interval,
+    paired_p,
+    rank,
+    resampled_auroc,
+    resampled_ranking,
 )
 from lang1.metrics.ranking import Floats, Ints, auroc, auroc_ovr, average_precision, headline_metric
+from lang1.remede import details
 from lang1.remede.ceiling import MIN_COVERED, share_of_achievable
+from lang1.remede.details import OperatingPoint, Scored, Wanted
 from lang1.remede.scores import probabilities
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+By = Literal["patient", "row"]
+"""what is resampled"""
 
 
 @dataclass(frozen=True)
@@ -74,34 +85,146 @@ class Resampled:
     draws: Floats
     class_draws: Floats
     """(resamples, classes)"""
+    precision: list[Scored]
+    """AUPRC of each class; empty for the truth"""
+    scores: dict[str, Scored]
+    """every other score by its name in metrics.json; empty for the truth"""
+    points: list[OperatingPoint]
+    row_draws: Floats | None = None
+    """the headline with rows resampled instead of patients, where it was asked for"""
 
 
-def resample(group: Group, truth_NK: Floats | None, resamples: int, seed: int) -> dict[str | None, Resampled]:
-    """AUROC of every model, and of the truth under the key None, on shared resamples of patients."""
-    _, clusters = np.unique(np.array(group.patients), return_inverse=True)
-    sets: dict[str | None, tuple[Floats, Ints]] = {
-        model: (p_NK, np.arange(len(p_NK))) for model, p_NK in group.p.items()
+def clusters_of(group: Group, by: By) -> Ints:
+    """What is resampled, as a number for each row: its patient, or the row itself."""
+    if by == "row":
+        return np.arange(len(group.labels))
+    return np.unique(np.array(group.patients), return_inverse=True)[1]
+
+
+def resample(
+    group: Group,
+    truth_NK: Floats | None,
+    resamples: int,
+    seed: int,
+    *,
+    by: By = "patient",
+    wanted: Wanted | None = None,
+    also_by_row: bool = False,
+) -> dict[str | None, Resampled]:
+    """All scores of every model, and the AUROC of the truth under the key None, on shared resamples.
+
+    `also_by_row` adds the headline of each model with rows resampled, to stand beside.
+    """
+    clusters = clusters_of(group, by)
+    readers: dict[str | None, _Reader] = {
+        model: _reader_of_model(group, p_NK, clusters, wanted or Wanted()) for model, p_NK in group.p.items()
     }
     if truth_NK is not None:
-        sets[None] = (truth_NK, np.flatnonzero(~np.isnan(truth_NK).any(axis=1)))
-    classes = [1] if group.options == 2 else list(range(group.options))
-    rankings: list[Ranking | None] = []
-    values: dict[str | None, list[float | None]] = {}
-    for model, (p_NK, rows) in sets.items():
-        positive_NK = group.labels[rows, None] == np.arange(group.options)
-        rankings += [rank(positive_NK[:, k], p_NK[rows, k], clusters[rows]) for k in classes]
-        values[model] = [auroc(positive_NK[:, k], p_NK[rows, k]) for k in classes]
-    draws = bootstrap_auroc(
-        rankings, int(clusters.max()) + 1, resamples=resamples, seed=seed, name=f"{group.task}/{group.split}"
+        known = np.flatnonzero(~np.isnan(truth_NK).any(axis=1))
+        readers[None] = _reader_of_truth(group.labels[known], truth_NK[known], clusters[known])
+    found = bootstrap(
+        [statistic for reader in readers.values() for statistic in reader.statistics],
+        int(clusters.max()) + 1,
+        resamples=resamples,
+        seed=seed,
+        name=f"{group.task}/{group.split}",
     )
-    found = {}
-    for number, (model, per_class) in enumerate(values.items()):
-        mine = draws[:, number * len(classes) : (number + 1) * len(classes)]
-        present = [i for i, value in enumerate(per_class) if value is not None]
-        value = float(np.mean([per_class[i] for i in present])) if present else None
-        combined = mine[:, present].mean(axis=1) if present else np.full(resamples, np.nan)
-        found[model] = Resampled(value, per_class, combined, mine)
-    return found
+    draws = iter(found)
+    sampled = {model: reader.read([next(draws) for _ in reader.statistics]) for model, reader in readers.items()}
+    if also_by_row:
+        for model, row_draws in _by_row(group, resamples, seed).items():
+            sampled[model] = replace(sampled[model], row_draws=row_draws)
+    return sampled
+
+
+def _by_row(group: Group, resamples: int, seed: int) -> dict[str, Floats]:
+    """The headline of every model with each row as another patient."""
+    classes, n = _classes(group.options), len(group.labels)
+    each = np.arange(n)
+    rankings = [rank(group.labels == k, p_NK[:, k], each) for p_NK in group.p.values() for k in classes]
+    name = f"{group.task}/{group.split}/rows"
+    draws = bootstrap_auroc(rankings, n, resamples=resamples, seed=seed, name=name)
+    present = [i for i, ranking in enumerate(rankings[: len(classes)]) if ranking is not None]
+    if not present:
+        return dict.fromkeys(group.p, draws[:, 0])
+    width = len(classes)
+    return {model: draws[:, [m * width + i for i in present]].mean(axis=1) for m, model in enumerate(group.p)}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What is resampled of one model, and how to read it."""
+
+    statistics: list[Statistic]
+    read: Callable[[list[Floats]], Resampled]
+
+
+def _classes(options: int) -> list[int]:
+    """The classes with an AUROC of their own: option 1, or each against the rest."""
+    return [1] if options == 2 else list(range(options))
+
+
+def _ranked(ranking: Ranking | None, what: Callable[[Ranking, Ints], Floats], width: tuple[int, ...]) -> Statistic:
+    """The statistic of a ranking; NaN throughout where all rows are of one class."""
+    if ranking is None:
+        return lambda counts_BC: np.full((len(counts_BC), *width), np.nan)
+    return partial(what, ranking)
+
+
+def _reader_of_truth(labels: Ints, p_NK: Floats, clusters: Ints) -> _Reader:
+    classes = _classes(p_NK.shape[1])
+    rankings = [rank(labels == k, p_NK[:, k], clusters) for k in classes]
+    per_class = [auroc(labels == k, p_NK[:, k]) for k in classes]
+
+    def read(draws: list[Floats]) -> Resampled:
+        class_draws = np.stack(draws, axis=1)
+        value, combined = _mean_of_present(per_class, class_draws)
+        return Resampled(value, per_class, combined, class_draws, [], {}, [])
+
+    return _Reader([_ranked(ranking, resampled_auroc, ()) for ranking in rankings], read)
+
+
+def _reader_of_model(group: Group, p_NK: Floats, clusters: Ints, wanted: Wanted) -> _Reader:
+    labels, options = group.labels, group.options
+    classes = _classes(options)
+    cells = (labels[:, None] == np.arange(options)).ravel()
+    rankings = [rank(labels == k, p_NK[:, k], clusters) for k in classes]
+    statistics = [_ranked(ranking, resampled_ranking, (2,)) for ranking in rankings]
+    statistics.append(_ranked(rank(cells, p_NK.ravel(), np.repeat(clusters, options)), resampled_auroc, ()))
+    planned = details.plan(group.task, labels, p_NK, clusters, wanted)
+    ovr = auroc_ovr(labels, p_NK)
+    per_class = [ovr.per_class[k] for k in classes]
+    precision = [average_precision(labels == k, p_NK[:, k]) for k in classes]
+
+    def read(draws: list[Floats]) -> Resampled:
+        ranked = np.stack(draws[: len(classes)], axis=1)
+        beside = planned.read(draws[len(classes) + 1 :])
+        value, combined = _mean_of_present(per_class, ranked[:, :, 0])
+        auprc, auprc_draws = _mean_of_present(precision, ranked[:, :, 1])
+        scores = {"auprc": Scored(auprc, auprc_draws), "auroc_micro": Scored(ovr.micro, draws[len(classes)])}
+        if options > 2:
+            weights = np.where(np.isnan(ranked[:, :, 0]), np.nan, beside.class_rows)[:, ovr.present]
+            weighted = (ranked[:, ovr.present, 0] * weights).sum(axis=1) / weights.sum(axis=1)
+            scores["auroc_weighted"] = Scored(ovr.weighted, weighted)
+        return Resampled(
+            value=value,
+            per_class=per_class,
+            draws=combined,
+            class_draws=ranked[:, :, 0],
+            precision=[Scored(v, ranked[:, i, 1]) for i, v in enumerate(precision)],
+            scores=scores | beside.scores,
+            points=beside.points,
+        )
+
+    return _Reader([*statistics, *planned.statistics], read)
+
+
+def _mean_of_present(values: list[float | None], draws_BK: Floats) -> tuple[float | None, Floats]:
+    """The plain mean over the classes that have a value, and that of each resample."""
+    present = [i for i, value in enumerate(values) if value is not None]
+    if not present:
+        return None, np.full(len(draws_BK), np.nan)
+    return float(np.mean([values[i] for i in present])), draws_BK[:, present].mean(axis=1)
 
 
 def usable_truth(truth_NK: Floats | None) -> Floats | None:
@@ -124,6 +247,7 @@ def result_of(
         "model": model,
         "split": group.split,
         "metric": headline_metric(group.options),
+        "average": None if group.options == 2 else "macro",
         "value": mine.value,
         "ci_low": bounds.low,
         "ci_high": bounds.high,
@@ -153,52 +277,77 @@ def result_of(
 
 
 def metrics_of(group: Group, model: str, sampled: dict[str | None, Resampled]) -> dict[str, Any]:
-    """What metrics.json holds beside a row of `results`: every average, every class, calibration."""
+    """What metrics.json holds beside a row of `results`: every other score with its interval, every class."""
     labels, p_NK, mine = group.labels, group.p[model], sampled[model]
-    ovr = auroc_ovr(labels, p_NK)
-    precision = [average_precision(labels == k, p_NK[:, k]) for k in range(group.options)]
-    known = [value for value in precision if value is not None]
-    classes = [1] if group.options == 2 else list(range(group.options))
-    per_class = {}
-    for i, k in enumerate(classes):
+    beside = {name: scored for name, scored in mine.scores.items() if not name[0].isdigit()}
+    row: dict[str, Any] = {}
+    for name, scored in beside.items():
+        row |= scored.fields(name)
+    missing = [name for name, scored in beside.items() if scored.value is None]
+    missing += ["auroc"] if mine.value is None else []
+    one_class = len(np.unique(labels)) < 2
+    return row | {
+        "auroc_weighted": row.get("auroc_weighted", mine.value),
+        "per_class": _per_class(group, mine),
+        "operating": [point.fields() for point in mine.points],
+        "undefined": details.reasons(missing, one_class),
+        "tied_pairs": _tied_pairs(labels, p_NK),
+        "by_row": _by_row_interval(mine),
+        "delong": _delong(labels, p_NK, mine.value),
+    }
+
+
+def _by_row_interval(mine: Resampled) -> dict[str, float | None] | None:
+    """The headline's interval with rows resampled; null where it was not asked for."""
+    if mine.row_draws is None:
+        return None
+    bounds = interval(mine.value, mine.row_draws)
+    return {
+        "ci_low": bounds.low,
+        "ci_high": bounds.high,
+        "ci_normal_low": bounds.normal_low,
+        "ci_normal_high": bounds.normal_high,
+    }
+
+
+def _per_class(group: Group, mine: Resampled) -> dict[str, dict[str, Any]]:
+    rows = {}
+    for i, k in enumerate(_classes(group.options)):
         bounds = interval(mine.per_class[i], mine.class_draws[:, i])
-        per_class[str(k)] = {
+        row: dict[str, Any] = {
             "auroc": mine.per_class[i],
             "ci_low": bounds.low,
             "ci_high": bounds.high,
-            "auprc": precision[k],
-            "events": int((labels == k).sum()),
+            **mine.precision[i].fields("auprc"),
+            "events": int((group.labels == k).sum()),
             "undefined_resamples": bounds.undefined,
         }
-    return {
-        "per_class": per_class,
-        "auroc_micro": ovr.micro,
-        "auroc_weighted": ovr.weighted if group.options > 2 else mine.value,
-        "auprc": precision[1] if group.options == 2 else (float(np.mean(known)) if known else None),
-        "brier": brier_score(labels, p_NK),
-        "log_loss": log_loss(labels, p_NK),
-        "ece": expected_calibration_error(labels, p_NK),
-    }
+        for name in ("calibration_slope", "calibration_intercept"):
+            if (scored := mine.scores.get(f"{k} {name}")) is not None:
+                row |= scored.fields(name)
+        rows[str(k)] = row
+    return rows
 
 
-def calibration_of(group: Group, model: str) -> dict[str, Any]:
-    """15-bin curve: of option 1 for two options, of the most likely option for more."""
-    labels, p_NK = group.labels, group.p[model]
-    if group.options == 2:
-        curve, of = calibration_curve(labels == 1, p_NK[:, 1]), "option 1"
-    else:
-        curve, of = calibration_curve(labels == p_NK.argmax(axis=1), p_NK.max(axis=1)), "most likely option"
-    return {
-        "task": group.task,
-        "model": model,
-        "split": group.split,
-        "of": of,
-        "width": 1 / BINS,
-        "bins": [
-            {"low": b.low, "high": b.high, "predicted": b.predicted, "observed": b.observed, "n": b.n} for b in curve
-        ],
-        "ece": expected_calibration_error(labels, p_NK),
-    }
+def _tied_pairs(labels: Ints, p_NK: Floats) -> float | None:
+    """Share of the pairs behind the AUROC that have one score and count half; the mean over classes with rows."""
+    shares = []
+    for k in _classes(p_NK.shape[1]):
+        positives, negatives = p_NK[labels == k, k], np.sort(p_NK[labels != k, k])
+        if len(positives) and len(negatives):
+            tied = np.searchsorted(negatives, positives, "right") - np.searchsorted(negatives, positives, "left")
+            shares.append(tied.sum() / (len(positives) * len(negatives)))
+    return float(np.mean(shares)) if shares else None
+
+
+def _delong(labels: Ints, p_NK: Floats, value: float | None) -> dict[str, float | None]:
+    """DeLong's interval of the headline, rows taken as independent; null with fewer than two rows of a class."""
+    shares = delong.influence_ovr(labels, p_NK)
+    if value is None or shares is None:
+        return {"se": None, "ci_low": None, "ci_high": None}
+    se = delong.standard_error(shares)
+    low, high = delong.interval(value, se)
+    return {"se": se, "ci_low": low, "ci_high": high}
 
 
 def compare(group: Group, a: str, b: str, sampled: dict[str | None, Resampled]) -> dict[str, Any]:
@@ -207,6 +356,7 @@ def compare(group: Group, a: str, b: str, sampled: dict[str | None, Resampled]) 
     difference = None if mine.value is None or other.value is None else mine.value - other.value
     draws = mine.draws - other.draws
     bounds = interval(difference, draws)
+    shares = [delong.influence_ovr(group.labels, group.p[model]) for model in (a, b)]
     return {
         "task": group.task,
         "split": group.split,
@@ -216,5 +366,13 @@ def compare(group: Group, a: str, b: str, sampled: dict[str | None, Resampled]) 
         "ci_low": bounds.low,
         "ci_high": bounds.high,
         "p": None if difference is None else paired_p(draws),
+        "p_delong": _p_delong(difference, *shares),
         "undefined_resamples": bounds.undefined,
     }
+
+
+def _p_delong(difference: float | None, a: Floats | None, b: Floats | None) -> float | None:
+    """DeLong's paired p, rows taken as independent."""
+    if difference is None or a is None or b is None:
+        return None
+    return delong.p_value(difference, delong.standard_error(a - b))

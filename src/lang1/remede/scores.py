@@ -17,6 +17,7 @@ from lang1.errors import InputError
 from lang1.remede.contamination import ModelSeen, flags_of
 from lang1.remede.rows import TaskRows
 from lang1.scoring.schema import scores_schema
+from lang1.scoring.shots import Examples
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +45,7 @@ def write_scores(
     logits_NK: Floats | None = None,
     prompt_tokens: list[int] | list[int | None] | None = None,
     truncated_tokens: list[int] | None = None,
+    examples: Examples | None = None,
     options_missing: list[int | None] | None = None,
     answers_refused: list[int | None] | None = None,
     seen: ModelSeen | None = None,
@@ -62,6 +64,8 @@ def write_scores(
         "method": [method] * n if isinstance(method, str) else method,
         "prompt_tokens": prompt_tokens or [None] * n,
         "truncated_tokens": truncated_tokens or [None] * n,
+        "shots": [None if examples is None else len(examples.row_ids)] * n,
+        "shots_cut_words": [None if examples is None else sum(examples.cut_words)] * n,
         "options_missing": options_missing or [None] * n,
         "answers_refused": answers_refused or [None] * n,
         **flags_of(rows, seen or ModelSeen()),

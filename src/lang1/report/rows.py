@@ -41,7 +41,11 @@ def read_seen(data: RunData, split: str) -> list[Seen]:
     """What `evaluate` counted on `split`, in the order of tasks and models."""
     truncated = _count_truncated(data, split)
     tasks = sections.task_ids(data)
-    rows = [row for row in data.metrics.get("rows", []) if row["split"] == split and row["task"] in tasks]
+    rows = [
+        row
+        for row in data.metrics.get("rows", [])
+        if row["split"] == split and row["task"] in tasks and row.get("recalibration") is None
+    ]
     models = figures.order_models({row["model"] for row in rows})
     rows.sort(key=lambda row: (tasks.index(row["task"]), models.index(row["model"])))
     return [

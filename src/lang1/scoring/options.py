@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 METHOD = "one-token"
 """how the probabilities of a score file were read: each option is one token at the answer position"""
+LEAST_NOTE = 32
+"""tokens of a note for which examples must leave room, where `max_note_tokens` is not smaller"""
+WIDTHS = 32
+"""a Llama's rows are padded to a multiple of so many tokens: a processor's kernels are built anew for each shape and
+kept, which for a shape a batch took more memory than the model's activations"""
+SHARED_PREFIX = 32
+"""tokens that all prompts must begin with before they are worth computing apart: shots, not a chance likeness"""
 
 
 @dataclass(frozen=True)
@@ -57,28 +64,31 @@ def encode_prompts(
     question: Question,
     max_note_tokens: int,
     context_length: int | None = None,
+    examples: str = "",
 ) -> list[EncodedPrompt]:
     """Prompts for the notes `texts`, in their order.
 
     A note keeps its first `max_note_tokens` tokens, or fewer where the model's `context_length` is smaller; what was
-    cut is recorded. Raises InputError when the question leaves no room for a note.
+    cut is recorded. `examples` is the text of answered examples (shots.py): it stands before every note, is read as
+    one text with it, and is never cut. Raises InputError when the question leaves no room for a note.
     """
-    question_ids = _question_ids(tokenizer, question)
-    first = _bos(tokenizer)
+    tail, first = question_ids(tokenizer, question), bos(tokenizer)
+    before = plain_ids(tokenizer, [examples])[0] if examples else []
     room = max_note_tokens
     if context_length is not None:
-        room = min(room, context_length - len(first) - len(question_ids))
-    if room < 1:
+        room = min(room, context_length - len(first) - len(before) - len(tail))
+    if room < (min(LEAST_NOTE, max_note_tokens) if examples else 1):
+        beside = f"examples of {len(before)} tokens and " if examples else ""
+        remedy = "lower evaluate.shots or evaluate.shot_tokens, or " if examples else ""
         raise InputError(
-            f"the model's context of {context_length} tokens leaves no room for a note beside a question of "
-            f"{len(question_ids)} tokens; use a model with a longer context"
+            f"the model's context of {context_length} tokens leaves no room for a note beside {beside}a question of "
+            f"{len(tail)} tokens; {remedy}use a model with a longer context"
         )
     encoded = []
-    for note_ids in _plain_ids(tokenizer, texts):
-        kept = note_ids[:room]
-        encoded.append(
-            EncodedPrompt(first + kept + question_ids, len(kept), len(note_ids) - len(kept), len(question_ids))
-        )
+    for ids in plain_ids(tokenizer, [examples + text for text in texts] if examples else texts):
+        note_tokens = max(0, len(ids) - len(before))
+        kept = min(room, note_tokens)
+        encoded.append(EncodedPrompt(first + ids[: len(before) + kept] + tail, kept, note_tokens - kept, len(tail)))
     return encoded
 
 
@@ -87,17 +97,9 @@ def option_token_ids(tokenizer: Any, question: Question) -> list[int]:
 
     The token is read in its place, behind the question: SentencePiece writes a text's first space differently.
     """
-    prompt = render_question(question)
     letters = LETTERS[: len(question.options)]
-    before, *answered = _plain_ids(tokenizer, [prompt, *(f"{prompt} {letter}" for letter in letters)])
     found = []
-    for letter, ids in zip(letters, answered, strict=True):
-        if ids[: len(before)] != before:
-            raise InputError(
-                f"tokenizer: it merges 'Answer:' with the option ' {letter}', so there is no answer position; "
-                "use a tokenizer that keeps them apart"
-            )
-        added = ids[len(before) :]
+    for letter, added in zip(letters, answer_ids(tokenizer, question, letters), strict=True):
         if len(added) != 1:
             raise InputError(
                 f"tokenizer: the option ' {letter}' takes {len(added)} tokens, one is needed; "
@@ -109,25 +111,71 @@ def option_token_ids(tokenizer: Any, question: Question) -> list[int]:
     return found
 
 
+def answer_ids(tokenizer: Any, question: Question, answers: Sequence[str]) -> list[list[int]]:
+    """The tokens that each answer, after a space, adds to a prompt that ends with `question`.
+
+    Raises InputError where there is no place between the two: the tokenizer merges across it.
+    """
+    prompt = render_question(question)
+    before, *answered = plain_ids(tokenizer, [prompt, *(f"{prompt} {answer}" for answer in answers)])
+    for answer, ids in zip(answers, answered, strict=True):
+        if ids[: len(before)] != before:
+            raise InputError(
+                f"tokenizer: it merges 'Answer:' with the option ' {answer}', so there is no answer position; "
+                "use a tokenizer that keeps them apart"
+            )
+    return [ids[len(before) :] for ids in answered]
+
+
 def score_prompts(
-    model: Any, encoded: Sequence[EncodedPrompt], option_ids: Sequence[int], *, batch_tokens: int, pad_id: int
+    model: Any,
+    encoded: Sequence[EncodedPrompt],
+    option_ids: Sequence[int],
+    *,
+    batch_tokens: int,
+    pad_id: int,
+    share_prefix: bool = False,
 ) -> NDArray[np.float64]:
     """Logits of the options at the answer position, a row a prompt in the order given.
 
     `batch_tokens` bounds the tokens of a forward, padding included; a longer prompt runs alone. `pad_id` may be any
-    token of the vocabulary: nothing that is read depends on it.
+    token of the vocabulary: nothing that is read depends on it. With `share_prefix` what all prompts begin with, their
+    shots, runs through the model once (shared.py).
     """
     import torch
 
     from lang1.models.fast import answer_logits
 
+    if share_prefix:
+        shared = common_prefix([prompt.ids for prompt in encoded])
+        if shared >= SHARED_PREFIX and len(encoded) > 1:
+            return _score_after(model, encoded, shared, option_ids, batch_tokens, pad_id)
     logits_NK = np.empty((len(encoded), len(option_ids)), dtype=np.float64)
     lengths = [len(prompt.ids) for prompt in encoded]
-    with _evaluating(model):
-        for rows in _batches(sorted(range(len(encoded)), key=lambda row: -lengths[row]), lengths, batch_tokens):
-            tokens_BT = _padded([encoded[row].ids for row in rows], pad_id, model.device)
+    multiple = WIDTHS if type(model).__name__ == "LlamaForCausalLM" else 1  # others may have no position to spare
+    with evaluating(model):
+        for rows in batches(longest_first(lengths), [round_up(length, multiple) for length in lengths], batch_tokens):
+            tokens_BT = padded([encoded[row].ids for row in rows], pad_id, model.device, multiple)
             last_B1 = torch.tensor([[lengths[row] - 1] for row in rows], device=model.device)
-            logits_B1V = answer_logits(model, tokens_BT, None, None, last_B1)
+            logits_B1K = answer_logits(model, tokens_BT, None, None, last_B1, option_ids)
+            logits_NK[rows] = logits_B1K[:, 0].double().cpu().numpy()
+    return logits_NK
+
+
+def _score_after(
+    model: Any, encoded: Sequence[EncodedPrompt], shared: int, option_ids: Sequence[int], batch_tokens: int, pad_id: int
+) -> NDArray[np.float64]:
+    """`score_prompts` of prompts whose first `shared` tokens are the same."""
+    from lang1.scoring.shared import Prefix
+
+    logits_NK = np.empty((len(encoded), len(option_ids)), dtype=np.float64)
+    rest = [prompt.ids[shared:] for prompt in encoded]
+    lengths = [len(ids) for ids in rest]
+    with evaluating(model):
+        prefix = Prefix(model, encoded[0].ids[:shared])
+        for rows in batches(longest_first(lengths), lengths, batch_tokens):
+            ends = [[lengths[row] - 1] for row in rows]
+            logits_B1V = prefix.logits([rest[row] for row in rows], ends, pad_id)
             logits_NK[rows] = logits_B1V[:, 0, list(option_ids)].double().cpu().numpy()
     return logits_NK
 
@@ -145,13 +193,15 @@ def score_prompt_sets(
     alone, shared = _divide(sets, may_share=type(model).__name__ == "LlamaForCausalLM")
     for name, rows in alone.items():
         prompts, option_ids = [sets[name].encoded[row] for row in rows], sets[name].option_ids
-        logits[name][rows] = score_prompts(model, prompts, option_ids, batch_tokens=batch_tokens, pad_id=pad_id)
-    with _evaluating(model):
+        logits[name][rows] = score_prompts(
+            model, prompts, option_ids, batch_tokens=batch_tokens, pad_id=pad_id, share_prefix=True
+        )
+    with evaluating(model):
         for names, notes in shared.items():
             asked = [sets[name] for name in names]
             questions = sum(prompts.encoded[0].question_tokens for prompts in asked)
             lengths = [len(note.prefix) + questions for note in notes]
-            for batch in _batches(range(len(notes)), lengths, batch_tokens):
+            for batch in batches(range(len(notes)), lengths, batch_tokens):
                 scored = _score_packs(model, [notes[i].prefix for i in batch], asked, pad_id)
                 for name, logits_BK in zip(names, scored, strict=True):
                     for i, row_logits in zip(batch, logits_BK, strict=True):
@@ -220,7 +270,7 @@ def _score_packs(
     questions = [prompts.encoded[0].ids[-prompts.encoded[0].question_tokens :] for prompts in asked]
     head = _common_head(questions)
     notes = [[*prefix, *questions[0][:head]] for prefix in prefixes]
-    notes_BW = _padded(notes, pad_id, model.device)
+    notes_BW = padded(notes, pad_id, model.device, WIDTHS)
     lengths_B1 = torch.tensor([[len(note)] for note in notes], device=model.device)
     place_W = torch.arange(notes_BW.shape[1], device=model.device)
     sizes = [len(question) - head for question in questions]
@@ -255,7 +305,26 @@ def _pack_mask(real_BW: Any, owner_Q: Any) -> Any:
     return ((seen_TT & real_BT[:, None]) | itself_TT)[:, None]
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+def round_up(length: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-length // multiple) * multiple
+
+
+def longest_first(lengths: Sequence[int]) -> list[int]:
+    """Places in an order of falling lengths."""
+    return sorted(range(len(lengths)), key=lambda row: -lengths[row])
+
+
+def common_prefix(rows: Sequence[list[int]]) -> int:
+    """Tokens that all rows begin with, short of the last one of each, which is read."""
+    if not rows:
+        return 0
+    first, last = min(rows), max(rows)  # as lists are ordered, what these two share all share
+    most = min(len(row) for row in rows) - 1
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b or i >= most), most)
+
+
+def batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Cut an order of falling lengths into batches whose padded size stays within the budget."""
     batch: list[int] = []
     for row in order:
@@ -267,10 +336,11 @@ def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) ->
         yield batch
 
 
-def _padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any) -> Any:
+def padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any, multiple: int = 1) -> Any:
+    """(B, T) token ids, padded on the right to a multiple of `multiple`."""
     import torch
 
-    width = max(len(row) for row in rows)
+    width = round_up(max(len(row) for row in rows), multiple)
     tokens = np.full((len(rows), width), pad_id, dtype=np.int64)
     for row, ids in zip(tokens, rows, strict=True):
         row[: len(ids)] = ids
@@ -278,7 +348,7 @@ def _padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """No gradients, no dropout; the model's mode is given back."""
     import torch
 
@@ -291,7 +361,7 @@ def _evaluating(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def _plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Ids of texts without BOS or EOS; special tokens spelt out in a text stay text."""
     if not texts:
         return []
@@ -301,14 +371,14 @@ def _plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [list(ids) for ids in encoded["input_ids"]]
 
 
-def _question_ids(tokenizer: Any, question: Question) -> list[int]:
+def question_ids(tokenizer: Any, question: Question) -> list[int]:
     """Ids of the question as it reads after a text: SentencePiece would write a space before it otherwise."""
     prompt, anchor = render_question(question), "x"
-    alone, before, after = _plain_ids(tokenizer, [prompt, anchor, anchor + prompt])
+    alone, before, after = plain_ids(tokenizer, [prompt, anchor, anchor + prompt])
     return after[len(before) :] if after[: len(before)] == before else alone
 
 
-def _bos(tokenizer: Any) -> list[int]:
+def bos(tokenizer: Any) -> list[int]:
     """BOS where the tokenizer's own rule starts a text with it, as lm-eval and the model's makers do."""
     started = tokenizer("x")["input_ids"]
     bos = tokenizer.bos_token_id

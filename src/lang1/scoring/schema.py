@@ -6,6 +6,55 @@ RESULT_FIELDS = ("task", "model", "split", "metric", "value", "ci_low", "ci_high
 COMPARISON_FIELDS = ("task", "split", "model_a", "model_b", "difference", "ci_low", "ci_high", "p")
 
 
+def answers_schema(options: int) -> pa.Schema:
+    """Columns of a score file of a comprehension set whose questions have `options` answers, given by their text."""
+    return pa.schema(
+        [
+            pa.field("model_id", pa.string(), nullable=False),
+            pa.field("task", pa.string(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("row_id", pa.string(), nullable=False),
+            pa.field("label", pa.int32(), nullable=False),
+            *[
+                pa.field(f"p_{k}", pa.float64(), metadata={"meaning": "Softmax over the answers."})
+                for k in range(options)
+            ],
+            *[
+                pa.field(f"log_likelihood_{k}", pa.float64(), metadata={"meaning": "Of the answer's tokens, nats."})
+                for k in range(options)
+            ],
+            pa.field("method", pa.string(), nullable=False, metadata={"meaning": "one-token or log-likelihood."}),
+            pa.field("prompt_tokens", pa.int32(), nullable=False),
+            pa.field("truncated_tokens", pa.int32(), nullable=False, metadata={"meaning": "Of the passage."}),
+            pa.field("shots", pa.int32(), nullable=False),
+            pa.field("shots_cut_words", pa.int32(), nullable=False),
+        ]
+    )
+
+
+def perplexity_schema() -> pa.Schema:
+    """Columns of a file of true answers given their question."""
+    return pa.schema(
+        [
+            pa.field("model_id", pa.string(), nullable=False),
+            pa.field("task", pa.string(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("row_id", pa.string(), nullable=False),
+            pa.field("patient_id", pa.string(), nullable=False),
+            pa.field("label", pa.int32(), nullable=False),
+            pa.field("answer_tokens", pa.int32(), nullable=False),
+            pa.field(
+                "log_likelihood",
+                pa.float64(),
+                nullable=False,
+                metadata={"meaning": "Of the true answer after the prompt, over the whole vocabulary, nats."},
+            ),
+            pa.field("prompt_tokens", pa.int32(), nullable=False),
+            pa.field("truncated_tokens", pa.int32(), nullable=False),
+        ]
+    )
+
+
 def scores_schema(options: int) -> pa.Schema:
     """Columns of a score file for a task with `options` options."""
     return pa.schema(
@@ -28,12 +77,19 @@ def scores_schema(options: int) -> pa.Schema:
                 for k in range(options)
             ],
             pa.field(
-                "method", pa.string(), nullable=False, metadata={"meaning": "one-token, log-likelihood, classifier."}
+                "method",
+                pa.string(),
+                nullable=False,
+                metadata={"meaning": "one-token, log-likelihood, classifier, encoder."},
             ),
             pa.field(
                 "prompt_tokens", pa.int32(), metadata={"meaning": "Tokens of the whole prompt; null for baselines."}
             ),
             pa.field("truncated_tokens", pa.int32(), metadata={"meaning": "Tokens of the note that were cut."}),
+            pa.field("shots", pa.int32(), metadata={"meaning": "Examples before the question; null for baselines."}),
+            pa.field(
+                "shots_cut_words", pa.int32(), metadata={"meaning": "Words cut from the examples' notes, all together."}
+            ),
             pa.field(
                 "options_missing",
                 pa.int32(),

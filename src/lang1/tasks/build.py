@@ -100,6 +100,7 @@ def make_facts(database: duckdb.DuckDBPyConnection, cfg: TasksConfig, seed: int,
     run_sql(database, "notes")
     run_sql(database, "return_notes")
     run_sql(database, "returns")
+    run_sql(database, "spelled_codes")
     run_sql(database, "codes")
     score_codes(database, cfg.cci_weights, cfg.cci_age_points)
     database.execute("SET VARIABLE has_claims = (SELECT count(*) > 0 FROM claims)")

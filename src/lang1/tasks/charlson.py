@@ -12,6 +12,7 @@ we follow. docs/charlson.md compares every code with another program.
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -41,9 +42,12 @@ def read_map() -> list[Prefix]:
     return [Prefix(row[0], int(row[1]), int(row[2]), *row[3:]) for row in csv.reader(lines[1:])]
 
 
-def score_codes(database: duckdb.DuckDBPyConnection, weights: Weights = 1987, has_age_points: bool = False) -> None:
+def score_codes(
+    database: duckdb.DuckDBPyConnection, weights: Weights | Mapping[str, int] = 1987, has_age_points: bool = False
+) -> None:
     """From the table `stay_codes` (stay_id, code_system, code) to `charlson_scores` (stay_id, score).
 
+    `weights`: a published set by its year, or those of another index by category, which give every other category 0.
     `has_age_points` reads the age at admission from the table `stays` too.
     """
     import pyarrow as pa
@@ -51,7 +55,7 @@ def score_codes(database: duckdb.DuckDBPyConnection, weights: Weights = 1987, ha
     rows = read_map()
     chosen = {
         "category": [row.category for row in rows],
-        "weight": [row.weight if weights == 1987 else row.weight_2011 for row in rows],
+        "weight": [_weight(row, weights) for row in rows],
         "code_system": [row.code_system for row in rows],
         "prefix": [row.prefix for row in rows],
     }
@@ -60,3 +64,9 @@ def score_codes(database: duckdb.DuckDBPyConnection, weights: Weights = 1987, ha
     database.unregister("charlson")
     if has_age_points:
         run_sql(database, "charlson_age")
+
+
+def _weight(row: Prefix, weights: Weights | Mapping[str, int]) -> int:
+    if isinstance(weights, Mapping):
+        return weights.get(row.category, 0)
+    return row.weight if weights == 1987 else row.weight_2011

@@ -58,7 +58,7 @@ def _sciq_rows(paths: Iterable[Path], seed: int) -> list[dict[str, Any]]:
         for place, raw in enumerate(_records(path)):
             if not all(isinstance(raw.get(key), str) and raw[key].strip() for key in _SCIQ):
                 raise InputError(f"{path}: row {place + 1}: not of SciQ, which has {', '.join(_SCIQ)} and support")
-            text = str(raw.get("support") or "")
+            text = str(raw.get("support") or "").lstrip()  # as lm-eval's sciq
             row_id = f"sciq-{hash_id(text + raw['question'])[:16]}"
             options = _shuffled(_SCIQ[1:], seed, row_id)
             rows.append(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,14 +25,11 @@ class Efficiency:
     device: torch.device
     devices: int
     dtype: torch.dtype
-    _peak: list[float | None] = field(default_factory=list)
 
-    @property
+    @cached_property
     def peak(self) -> float | None:
         """FLOP/s of one device; measured when first asked for. None for a GPU that no table has."""
-        if not self._peak:
-            self._peak.append(device_peak(self.device, self.dtype))
-        return self._peak[0]
+        return device_peak(self.device, self.dtype)
 
     def words(self, tokens_per_second: float) -> str:
         """For the progress line: the share of the peak, and what the plan reckons with."""
@@ -56,8 +54,18 @@ class Efficiency:
 
 
 def efficiency_of(
-    model: Any, context: int, checkpointing: bool, device: torch.device, devices: int, dtype: torch.dtype
+    model: Any,
+    context: int,
+    checkpointing: bool,
+    device: torch.device,
+    devices: int,
+    dtype: torch.dtype,
+    asked: float = 1.0,
 ) -> Efficiency:
-    """Of a model that trains on sequences of `context` tokens."""
-    flops = token_flops(shape_of(model), context, checkpointing=checkpointing)
+    """Of a model that trains on sequences of `context` tokens; `asked`: the share of them that logits are made for."""
+    shape = shape_of(model)
+    unasked = round((1 - asked) * shape.head_parameters)
+    flops = token_flops(
+        replace(shape, matmul_parameters=shape.matmul_parameters - unasked), context, checkpointing=checkpointing
+    )
     return Efficiency(flops, device, devices, dtype)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from lang1.scoring.options import (
     pad_id_of,
     score_prompts,
 )
-from lang1.scoring.shots import Item, encode_with_shots
+from lang1.scoring.shots import Item, encode_with_shots, in_turn
 from lang1.tasks.prompts import Question, read_questions
 
 EVALUATIONS = "evaluations.jsonl"
@@ -180,17 +179,16 @@ def _draw_shots(source: _Source, scored: list[dict[str, Any]], count: int, seed:
     """Rows of train, every label in its turn, whose text and patient are not scored. Raises InputError without any."""
     seen = {row[key] for row in scored for key in ("row_id", "patient_id", "note_hash") if row.get(key)}
     columns = _columns(source, with_text=False)
-    by_label: dict[int, list[str]] = {}
-    for row in _read(source, "train", columns).to_pylist():
-        if seen.isdisjoint(row[key] for key in ("row_id", "patient_id", "note_hash") if key in row):
-            by_label.setdefault(row["label"], []).append(row["row_id"])
-    if not by_label:
+    free = [
+        (row["row_id"], row["label"])
+        for row in _read(source, "train", columns).to_pylist()
+        if seen.isdisjoint(row[key] for key in ("row_id", "patient_id", "note_hash") if key in row)
+    ]
+    if not free:
         raise InputError(
             f"{source.folder / 'train'}.parquet: no row that could be a shot; set monitor.evaluations.shots to 0"
         )
-    queues = [sorted(ids, key=lambda r: (hash_fraction(seed, f"shot:{r}"), r)) for _, ids in sorted(by_label.items())]
-    chosen = [row_id for turn in zip_longest(*queues) for row_id in turn if row_id is not None][:count]
-    chosen.sort(key=lambda r: (hash_fraction(seed, f"shot:{r}"), r))
+    chosen = in_turn(free, count, seed)
     rows = {row["row_id"]: row for row in _rows_of(source, "train", chosen)}
     return [_item(source, rows[row_id]) for row_id in chosen]
 

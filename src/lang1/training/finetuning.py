@@ -213,7 +213,7 @@ def _finish(
     }
     export_model(net, source, stage.out, facts)
     earlier = source / "seen.parquet" if cfg.init == "pretrained" else None
-    _write_seen(stage.out / "seen.parquet", data.train.hashes, earlier)
+    write_seen(stage.out / "seen.parquet", data.train.hashes, earlier)
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
     stage.count(steps=progress.step, tokens=progress.tokens, **progress.counts)
     stage.record(
@@ -227,7 +227,7 @@ def _finish(
     )
 
 
-def _write_seen(path: Path, hashes: list[tuple[str, str]], earlier: Path | None) -> None:
+def write_seen(path: Path, hashes: list[tuple[str, str]], earlier: Path | None) -> None:
     """The training rows, and those of the finetuning that the model began from."""
     import pyarrow as pa
     import pyarrow.parquet as pq

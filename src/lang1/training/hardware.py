@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 
-from lang1.training.planning.tables import read_gpus, recognise
+from lang1.models import kernels
+from lang1.training.planning.tables import TERA, Gpu, read_gpus, recognise
 
 SIZES = (512, 1024, 2048)
 """square products; the largest do not fit a small cache, the smallest do"""
 BUDGET_S = 1.5
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @lru_cache(maxsize=8)
 def gemm_peak(dtype: torch.dtype, threads: int) -> float:
     """FLOP/s of the fastest of several large matrix products on this CPU; under two seconds, once a process.
 
+    By the faster of the libraries that torch brings: its own choice, and for fp32 oneDNN (models/kernels.py).
     `threads` is the number that torch uses for training; it is restored afterwards. Other work on the machine lowers
     what is measured, and raises the MFU that is counted against it.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return max(_fastest(size, dtype, BUDGET_S / len(SIZES)) for size in SIZES)
+        ways: list[Product] = [torch.mm, kernels.product] if dtype == torch.float32 else [torch.mm]
+        return max(_fastest(way, size, dtype, BUDGET_S / len(SIZES) / len(ways)) for size in SIZES for way in ways)
     finally:
         torch.set_num_threads(before)
 
 
-def _fastest(size: int, dtype: torch.dtype, budget_s: float) -> float:
+def _fastest(multiply: Product, size: int, dtype: torch.dtype, budget_s: float) -> float:
     """Best rate of a product of two size x size matrices within the budget, after one to warm up."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
@@ -37,7 +43,7 @@ def _fastest(size: int, dtype: torch.dtype, budget_s: float) -> float:
     best, runs = float("inf"), 0
     while runs < 2 or time.monotonic() - started < budget_s:
         begun = time.perf_counter()
-        torch.mm(left, right)
+        multiply(left, right)
         took = time.perf_counter() - begun
         if runs:  # the first one makes room and picks kernels
             best = min(best, took)
@@ -45,6 +51,18 @@ def _fastest(size: int, dtype: torch.dtype, budget_s: float) -> float:
         if runs >= 2 and time.monotonic() - started + took > budget_s:
             break
     return 2 * size**3 / best
+
+
+def this_cpu(processes: int, precision: str) -> Gpu:
+    """One of `processes` processes that share this machine, as a line of the table: its part of memory and cores, its
+    peak measured with the part's threads; power and bandwidth are not known."""
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    peak = gemm_peak(torch.bfloat16 if precision == "bf16" else torch.float32, threads) / TERA
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 / processes
+    return Gpu(
+        reports=("cpu",), memory_gib=memory, bf16=peak, tf32=peak, fp32=peak, bandwidth=None, watts=None,
+        source=f"measured here, {threads} threads a process",
+    )  # fmt: skip
 
 
 def device_name(device: torch.device) -> str:

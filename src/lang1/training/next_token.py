@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
 
@@ -52,8 +53,18 @@ def next_token_loss(
     )
 
 
+def with_targets(blocks_BT: torch.Tensor, numbers: Sequence[int]) -> tuple[torch.Tensor, int]:
+    """What ENTRY takes of blocks, and how many targets are in it; `numbers` are the blocks' own, of no use here."""
+    return blocks_BT, blocks_BT[:, 1:].numel()
+
+
 def validate(
-    cfg: PretrainConfig, model: Any, corpus: Corpus, dtype: torch.dtype, world: World
+    cfg: PretrainConfig,
+    model: Any,
+    corpus: Corpus,
+    dtype: torch.dtype,
+    world: World,
+    prepare: Callable[[torch.Tensor, Sequence[int]], tuple[torch.Tensor, int]] = with_targets,
 ) -> dict[str, dict[str, Any]]:
     """Loss and perplexity a source on its first validation blocks; null where it has none.
 
@@ -70,13 +81,15 @@ def validate(
         for turn in range(0, len(starts), world.size):
             counted = turn + world.rank < len(starts)
             start = starts[turn + world.rank] if counted else 0
-            rows = [np.asarray(blocks[i], dtype=np.int64) for i in range(start, min(start + cfg.micro_batch, wanted))]
-            batch = torch.from_numpy(np.stack(rows)).to(world.device)
+            numbers = range(start, min(start + cfg.micro_batch, wanted))
+            rows = [np.asarray(blocks[i], dtype=np.int64) for i in numbers]
+            batch, asked = prepare(torch.from_numpy(np.stack(rows)), numbers)
+            batch = batch.to(world.device)
             with torch.autocast(world.device.type, dtype=dtype, enabled=mixed):
                 loss = getattr(model, ENTRY)(batch).item()
             if counted:
                 total += loss
-                targets += batch[:, 1:].numel()
+                targets += asked
         total, targets = world.sum([total, targets])
         mean = total / targets if targets else None
         perplexity = math.exp(mean) if mean is not None and mean < 700 else None

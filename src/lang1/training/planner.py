@@ -11,11 +11,14 @@ from typing import Any
 from lang1.config import PretrainConfig, RunConfig
 from lang1.errors import InputError
 from lang1.models.build import llama_config
+from lang1.models.encoder import decoder_preset
 from lang1.models.presets import PRESETS
+from lang1.training.hardware import this_cpu
 from lang1.training.planning.cost import DAY, Expense, expense, implied_mfu
 from lang1.training.planning.flops import TokenFlops, token_flops
 from lang1.training.planning.memory import (
     SHARDINGS,
+    Layers,
     Loss,
     Precision,
     StepSetting,
@@ -26,6 +29,7 @@ from lang1.training.planning.shape import ModelShape, meta_model, shape_of
 from lang1.training.planning.tables import Gpu, Price, Runs, find_gpu, read_gpus, read_prices, read_runs
 
 GIB = 2.0**30
+CPU = "cpu"
 USABLE = 0.9
 """share of a GPU's memory that the plan fills: ours; CUDA's context, NCCL and fragmentation take the rest"""
 
@@ -43,21 +47,24 @@ def plan(
 ) -> dict[str, Any]:
     """The plan of the recipe's pretraining on `gpus` GPUs of kind `gpu`, as JSON values.
 
-    `tokens` is a tokens folder: its vocabulary and its token counts are used (index.json and headers are read, no
-    token is). Without it the vocabulary is tokenize.vocab_size. `mfu`: the share of the peak to reckon with. Raises
+    `gpu` "cpu" is this machine, shared by `gpus` processes. `tokens` is a tokens folder: its vocabulary and its token
+    counts are used (index.json and headers are read, no token is); without it the vocabulary is tokenize.vocab_size.
+    `mfu`: the share of the peak to reckon with. Raises
     InputError or ConfigError for a GPU or a table that is not known, and a batch that the GPUs cannot share.
     """
     pretrain = config.pretrain
     table, offers, runs = read_gpus(gpus_file), read_prices(prices), read_runs()
-    board = find_gpu(gpu, table)
     if gpus < 1:
         raise InputError(f"--gpus {gpus}: at least 1")
     if mfu is not None and not 0 < mfu <= 1:
         raise InputError(f"--mfu {mfu}: a share of the peak above 0 and at most 1, such as 0.4")
-    shards = _open(tokens)
-    shape, length = _shape(config, shards.vocab_size if shards else config.tokenize.vocab_size)
     precision: Precision = "fp32" if pretrain.precision == "fp32" else "bf16"
-    setting = _setting(pretrain, gpus, length, precision, loss)
+    board = this_cpu(gpus, precision) if gpu == CPU and CPU not in table else find_gpu(gpu, table)
+    shards = _open(tokens)
+    model = _model_config(config, shards.vocab_size if shards else config.tokenize.vocab_size)
+    shape, length = shape_of(meta_model(model)), pretrain.context_length or int(model.max_position_embeddings)
+    kernels = gpu == CPU and precision == "fp32" and model.model_type == "llama"
+    setting = _setting(pretrain, gpus, length, precision, loss, "kernels" if kernels else "transformers")
     total = pretrain.steps * pretrain.global_batch * length
     full, causal = (
         token_flops(shape, length, attention=attention, checkpointing=pretrain.activation_checkpointing)
@@ -141,12 +148,15 @@ def _time_and_prices(
     }
 
 
-def _setting(pretrain: PretrainConfig, gpus: int, length: int, precision: Precision, loss: Loss) -> StepSetting:
+def _setting(
+    pretrain: PretrainConfig, gpus: int, length: int, precision: Precision, loss: Loss, layers: Layers
+) -> StepSetting:
     """The recipe's step on one GPU. Raises ConfigError where the GPUs cannot share the global batch."""
     pretrain.accumulation(gpus)
     return StepSetting(
-        pretrain.micro_batch, length, gpus=gpus, precision=precision, loss=loss, optimizer=pretrain.optimizer.name
-    )
+        pretrain.micro_batch, length, gpus=gpus, precision=precision, loss=loss, optimizer=pretrain.optimizer.name,
+        layers=layers,
+    )  # fmt: skip
 
 
 def _open(tokens: Path | None) -> Any:
@@ -157,17 +167,16 @@ def _open(tokens: Path | None) -> Any:
     return open_shards(tokens)
 
 
-def _shape(config: RunConfig, vocab: int) -> tuple[ModelShape, int]:
-    """The model's shape and the context length."""
+def _model_config(config: RunConfig, vocab: int) -> Any:
+    """Configuration of the model that the recipe trains."""
     pretrain = config.pretrain
-    folder = pretrain.init_from
-    if folder is None:
-        length = pretrain.context_length or PRESETS[pretrain.preset].context_length
-        return shape_of(meta_model(llama_config(pretrain.preset, vocab, length, overrides=pretrain.shape))), length
+    if pretrain.init_from is None:
+        preset = decoder_preset(pretrain.preset)
+        length = pretrain.context_length or PRESETS[preset].context_length
+        return llama_config(preset, vocab, length, overrides=pretrain.shape)
     from lang1.models.load import load_config
 
-    found = load_config(Path(folder))
-    return shape_of(meta_model(found)), pretrain.context_length or int(found.max_position_embeddings)
+    return load_config(Path(pretrain.init_from))
 
 
 def _sources(config: RunConfig, total: int, length: int, shards: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Next-token pretraining on a weighted mix of sources (5.3): `lang1 pretrain`.
 
 Blocks of consecutive tokens are drawn by the mixture of batches.py; attention runs across the documents of a block, as
-in the paper's recipe, unless `document_mask` stops it. The folder holds the newest resumable checkpoints, curve.jsonl,
-speed.jsonl, the tokenizer and `export/`, the Hugging Face folder of the final weights.
+in the paper's recipe, unless `document_mask` stops it. An encoder's preset learns masked tokens of the same blocks
+(masked.py). The folder holds the newest resumable checkpoints, curve.jsonl, speed.jsonl, the tokenizer and `export/`,
+the Hugging Face folder of the final weights.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from lang1 import runs
 from lang1.config import PretrainConfig
 from lang1.corpus.shards import SHARD_FILES, open_shards
 from lang1.models.build import parameter_count
+from lang1.models.encoder import name_special_tokens
 from lang1.models.export import copy_tokenizer, export_model, read_checkpoint
 from lang1.models.fast import compile_model
 from lang1.models.load import load_tokenizer
+from lang1.training import masked
 from lang1.training.blocks import Corpus, fetch, open_corpus
 from lang1.training.checkpoint import Checkpoints, Retention, latest_checkpoint
 from lang1.training.distributed import World, joined, run_stage, shard
@@ -67,18 +70,25 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     shards = open_shards(tokens)
     start = start_model(cfg, shards, seed, dtype, world.device)
     model, length = start.model, start.length
-    corpus = open_corpus(cfg, shards, length, seed)
+    corpus = open_corpus(cfg, shards, start.block, seed)
     facts = _facts(cfg, start, corpus, seed)
     facts |= {"kind": "pretrained", "pretraining": origin_of(cfg, tokens, tuple(corpus.weights)).as_facts()}
     if cfg.activation_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    efficiency = efficiency_of(model, length, cfg.activation_checkpointing, world.device, world.size, dtype)
-    attach_loss(model, dtype, start.is_linear_head, shards.separator_id if cfg.document_mask else None)
+    masking = start.masking
+    asked = 1.0 if masking is None else masking.share
+    efficiency = efficiency_of(model, length, cfg.activation_checkpointing, world.device, world.size, dtype, asked)
+    if masking is None:
+        attach_loss(model, dtype, start.is_linear_head, shards.separator_id if cfg.document_mask else None)
+    else:
+        masked.attach_loss(model)
     if cfg.compile:
         compile_model(model)
     shard(model, world, cfg.sharding, dtype, ENTRY)
     if world.is_main:
         copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
+        if masking is not None:
+            name_special_tokens(stage.out / "tokenizer", tokens / "tokenizer")
     full = cfg.sharding == "full" and world.size > 1
     loop = LoopConfig(
         cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, dtype, cfg.monitor.spikes, sharded_weights=full
@@ -97,9 +107,13 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
         step=progress.step,
     ) as monitor:
         objective = Objective(
-            fetch=lambda step: fetch(cfg, corpus, step, world.rank, world.size),
+            fetch=lambda step: masked.with_masks(
+                fetch(cfg, corpus, step, world.rank, world.size), masking, world.rank, world.size
+            ),
             loss=lambda m, batch: getattr(m, ENTRY)(batch.to(world.device)),
-            validate=lambda m, progress: select(cfg, corpus, progress, validate(cfg, m, corpus, dtype, world)),
+            validate=lambda m, progress: select(
+                cfg, corpus, progress, validate(cfg, m, corpus, dtype, world, masked.preparing(masking))
+            ),
             facts=facts,
             stepped=monitor.step,
             event=monitor.event,
@@ -114,7 +128,7 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
         last = latest_checkpoint(stage.out)
         assert last is not None  # train saved it
         done = facts | {"steps": progress.step, "tokens": progress.tokens}
-        export_model(read_checkpoint(last), tokens / "tokenizer", stage.out / "export", done)
+        export_model(read_checkpoint(last), stage.out / "tokenizer", stage.out / "export", done)
         _report(stage, cfg, corpus, progress, length, dtype, world, efficiency)
 
 
@@ -146,7 +160,7 @@ def _report(
     world: World,
     efficiency: Efficiency,
 ) -> None:
-    held = {name: len(blocks) * length for name, blocks in corpus.train.items()}
+    held = {name: len(blocks) * blocks.context_length for name, blocks in corpus.train.items()}
     last = runs.read_lines(stage.out / "curve.jsonl")[-1]
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
     seconds = cfg.global_batch * length * sum(1 / rate for rate in speeds if rate)

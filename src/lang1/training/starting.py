@@ -19,11 +19,13 @@ from lang1.corpus import tokenizer
 from lang1.corpus.shards import Shards
 from lang1.errors import InputError
 from lang1.models.build import build_model
+from lang1.models.encoder import build_encoder, decoder_preset, encoder_shape, is_encoder_preset, special_ids
 from lang1.models.fast import use_fast_attention
 from lang1.models.head import has_linear_head
 from lang1.models.load import load_config, load_model, load_tokenizer
 from lang1.models.origin import Pretraining, continued_on, pretrained_on
 from lang1.models.presets import PRESETS, shape_of
+from lang1.training.masked import Masking
 
 TOKENIZER = "tokenizer"
 """folder of the tokens folder"""
@@ -41,6 +43,13 @@ class Start:
     """the loss may be taken in chunks (models/head.py)"""
     facts: dict[str, Any]
     """what the model card says of it"""
+    masking: Masking | None = None
+    """what an encoder is asked (masked.py); null: the next token"""
+
+    @property
+    def block(self) -> int:
+        """Tokens of text a sequence: an encoder's [CLS] and last [SEP] take two positions."""
+        return self.length - (0 if self.masking is None else 2)
 
 
 def start_model(
@@ -52,12 +61,20 @@ def start_model(
     has.
     """
     check_tokenizer(shards)
+    if is_encoder_preset(cfg.preset):
+        ids, shape = special_ids(shards.folder / TOKENIZER), encoder_shape(cfg.preset, cfg.shape)
+        length = cfg.context_length or shape.context_length
+        encoder = build_encoder(cfg.preset, ids, seed, length, cfg.shape)
+        use_fast_attention(encoder, dtype, device)
+        facts = {"preset": cfg.preset, "shape": shape.source, "objective": "masked tokens"}
+        return Start(encoder, length, False, facts, Masking(ids, shards.separator_id, cfg.mask_share, seed))
     if cfg.init_from is not None:
         return _continue(cfg, Path(cfg.init_from), shards, dtype, device)
-    length = cfg.context_length or PRESETS[cfg.preset].context_length
-    model = build_model(cfg.preset, shards.vocab_size, seed, length, shards.bos_id, shards.eos_id, overrides=cfg.shape)
+    preset = decoder_preset(cfg.preset)
+    length = cfg.context_length or PRESETS[preset].context_length
+    model = build_model(preset, shards.vocab_size, seed, length, shards.bos_id, shards.eos_id, overrides=cfg.shape)
     use_fast_attention(model, dtype, device)
-    return Start(model, length, True, {"preset": cfg.preset, "shape": shape_of(cfg.preset, cfg.shape).source})
+    return Start(model, length, True, {"preset": preset, "shape": shape_of(preset, cfg.shape).source})
 
 
 def origin_of(cfg: PretrainConfig, tokens: Path, sources: tuple[str, ...]) -> Pretraining:

@@ -7,7 +7,7 @@ in the lurch, goes on with the rows that are missing. The score files are the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from lang1.remede.contamination import ModelSeen
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import read_scores, score_path, slug, write_scores
 from lang1.scoring.options import EncodedPrompt, encode_prompts, option_probabilities, option_token_ids
+from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import render_question
 
 CHARACTERS_PER_TOKEN = 4
@@ -46,8 +47,11 @@ def score_served_model(
     seen: ModelSeen,
     stage: runs.Stage,
     seed: int,
+    examples: Mapping[str, Examples],
 ) -> dict[str, Any]:
     """Write a score file for each (task, split) of `rows`; returns what the canary found and what was counted.
+
+    `examples` gives the shots by task, as for a model in memory.
 
     Raises InputError for a server that the canary refuses, Unfinished for one that does not answer: what was answered
     is kept.
@@ -62,9 +66,9 @@ def score_served_model(
         line.headers()  # a key that is not set is told before anything is sent
         try:
             if server.kind == "chat":
-                _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed, told)
+                _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed, told, examples)
             else:
-                _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told)
+                _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told, examples)
         except InputError as error:
             if not any(path.exists() for path in journals.values()) or isinstance(error, Unfinished):
                 raise
@@ -97,6 +101,7 @@ def _score_completions(
     seen: ModelSeen,
     out: Path,
     told: Path,
+    examples: Mapping[str, Examples],
 ) -> None:
     """`told`: the file that gets what the canary found, before anything is scored."""
     folder = line.server.tokenizer
@@ -108,7 +113,7 @@ def _score_completions(
     prompts = {
         # two tokens stay free: an option behind the prompt, and the one that is always written
         (part.task, part.split): encode_prompts(
-            tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context - 2
+            tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context - 2, examples[part.task].text
         )
         for part in parts
     }
@@ -121,7 +126,9 @@ def _score_completions(
     for part in parts:
         key = (part.task, part.split)
         answers = _complete_part(model, part, prompts[key], options[part.task], journals[key])
-        _write(out, name, part, answers, [prompt.truncated_tokens for prompt in prompts[key]], seen)
+        _write(
+            out, name, part, answers, [prompt.truncated_tokens for prompt in prompts[key]], seen, examples[part.task]
+        )
 
 
 def _complete_part(
@@ -184,6 +191,7 @@ def _score_chat(
     out: Path,
     seed: int,
     told: Path,
+    examples: Mapping[str, Examples],
 ) -> None:
     model = RemedeChat(line, seed)
     tokenizer = load_tokenizer(line.server.tokenizer) if line.server.tokenizer else None
@@ -193,7 +201,7 @@ def _score_chat(
     }
     longest, tokens = max(
         (
-            (note.text + render_question(part.question), note.tokens)
+            (examples[part.task].text + note.text + render_question(part.question), note.tokens)
             for part in parts
             for note in notes[part.task, part.split]
         ),
@@ -206,11 +214,13 @@ def _score_chat(
     for part in parts:
         key = (part.task, part.split)
         greedy = is_greedy(cfg.api, part.task)
-        answers = _chat_part(model, part, notes[key], greedy, journals[key])
-        _write(out, name, part, answers, [note.truncated for note in notes[key]], seen)
+        answers = _chat_part(model, part, examples[part.task].text, notes[key], greedy, journals[key])
+        _write(out, name, part, answers, [note.truncated for note in notes[key]], seen, examples[part.task])
 
 
-def _chat_part(model: RemedeChat, part: TaskRows, notes: list[_Cut], greedy: bool, journal: Path) -> list[RowAnswer]:
+def _chat_part(
+    model: RemedeChat, part: TaskRows, before: str, notes: list[_Cut], greedy: bool, journal: Path
+) -> list[RowAnswer]:
     done = read_journal(journal)
     row_ids = part.strings("row_id")
     missing = [place for place, row in enumerate(row_ids) if row not in done]
@@ -219,7 +229,10 @@ def _chat_part(model: RemedeChat, part: TaskRows, notes: list[_Cut], greedy: boo
     assert dialect is not None
     method = dialect.method(api.top_logprobs, api.samples, greedy)
     question = render_question(part.question)
-    rows = [ChatRow(row_ids[place], notes[place].text + question, part.question.options, greedy) for place in missing]
+    rows = [
+        ChatRow(row_ids[place], before + notes[place].text + question, part.question.options, greedy)
+        for place in missing
+    ]
     with append_answers(journal) as append:
 
         def keep(number: int, answer: ChatAnswered) -> None:
@@ -261,7 +274,13 @@ def _fewest(tokens: int) -> int:
 
 
 def _write(
-    out: Path, name: str, part: TaskRows, answers: list[RowAnswer], truncated: list[int], seen: ModelSeen
+    out: Path,
+    name: str,
+    part: TaskRows,
+    answers: list[RowAnswer],
+    truncated: list[int],
+    seen: ModelSeen,
+    examples: Examples,
 ) -> None:
     logits = [answer.logits for answer in answers]
     write_scores(
@@ -273,6 +292,7 @@ def _write(
         logits_NK=np.array(logits, dtype=np.float64) if all(row is not None for row in logits) else None,
         prompt_tokens=[answer.prompt_tokens for answer in answers],
         truncated_tokens=truncated,
+        examples=examples,
         options_missing=[answer.missing for answer in answers],
         answers_refused=[answer.refused for answer in answers],
         seen=seen,

@@ -25,7 +25,8 @@ class Expense:
     """all GPUs"""
     seconds: float
     gpu_hours: float
-    kilowatt_hours: float
+    kilowatt_hours: float | None
+    """None where the device's power is not known"""
 
     def usd(self, price: Price) -> float:
         """At that price."""
@@ -37,7 +38,7 @@ def expense(tokens: float, flops: TokenFlops, gpu: Gpu, gpus: int, mfu: float, p
     speed = planned_tokens_per_second(flops, gpu.peak(precision), gpus, mfu)
     seconds = tokens / speed
     hours = gpus * seconds / HOUR
-    return Expense(mfu, speed, seconds, hours, hours * gpu.watts / 1000)
+    return Expense(mfu, speed, seconds, hours, gpu.watts and hours * gpu.watts / 1000)
 
 
 def planned_tokens_per_second(flops: TokenFlops, peak: float, devices: int = 1, mfu: float | None = None) -> float:
@@ -69,7 +70,7 @@ def run_cost(
     """
     table = read_gpus()
     name = recognise(device, table)
-    hours = devices * seconds / HOUR
+    hours, watts = devices * seconds / HOUR, table[name].watts if name else None
     offers = [price for price in read_prices(prices) if price.gpu == name]
     return {
         "tokens": tokens,
@@ -83,7 +84,7 @@ def run_cost(
         "precision": precision,
         "peak_flops_per_device": peak,
         "mfu": round(tokens * flops.model / (seconds * devices * peak), 6) if peak and seconds > 0 else None,
-        "kwh_at_board_limit": round(hours * table[name].watts / 1000, 6) if name else None,
+        "kwh_at_board_limit": round(hours * watts / 1000, 6) if watts else None,
         "usd": [
             {"offer": price.offer, "read": price.read.isoformat(), "usd": round(hours * price.usd, 2)}
             for price in offers

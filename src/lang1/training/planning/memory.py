@@ -2,11 +2,11 @@
 
 A step is walked through: loss, start of the backward, backward of each layer from the last to the first, embeddings,
 update. At each moment the live tensors are added up; the largest sum is the peak. What a layer keeps for its backward
-is that of transformers' Llama with fused attention (scaled_dot_product_attention): no T x T matrix. It is exact for
-fp32 on one device, where the test compares it with every allocation of two real steps; in bf16 the kept tensors are
-tested. FSDP2's buffers are counted from its code; with two gloo processes on a CPU the figure was 0.8 to 1.05 of
-what was measured there, gloo's own copies included, and as little as 0.6 where every micro-batch reduces its gradients
-(docs/plan.md). On a GPU nothing was measured.
+is that of transformers' Llama with fused attention (scaled_dot_product_attention): no T x T matrix; or, in fp32 on a
+CPU, that of models/kernels.py, about a third. Both are tested in fp32 on one device against every allocation of two
+real steps; in bf16 the kept tensors are tested. FSDP2's buffers are counted from its code; with two gloo processes on a
+CPU the figure was 0.8 to 1.05 of what was measured there, gloo's own copies included, and as little as 0.6 where every
+micro-batch reduces its gradients (docs/plan.md). On a GPU nothing was measured.
 
     none       weights, gradients, AdamW's two moments whole on each GPU, 16 bytes a parameter; bf16 is autocast
     gradients  FSDP2 with reshard_after_forward=False: fp32 weights, gradients and moments in slices, compute weights
@@ -30,6 +30,7 @@ SHARDINGS: tuple[Sharding, ...] = ("none", "gradients", "full")
 Precision = Literal["fp32", "bf16"]
 Loss = Literal["chunked", "plain"]
 Optimizer = Literal["adamw", "muon"]
+Layers = Literal["transformers", "kernels"]
 FP32, BF16 = 4, 2
 IDS = 24
 """bytes a position of ids: inputs and targets as int64, and a copy"""
@@ -53,6 +54,8 @@ class StepSetting:
     """chunked: ours (training/loss.py); plain: cross-entropy of all logits at once, as most trainers do it"""
     optimizer: Optimizer = "adamw"
     """adamw: two moments; muon: one momentum for the layers' matrices, AdamW for the rest"""
+    layers: Layers = "transformers"
+    """kernels: models/kernels.py, which a Llama's layers take in fp32 on a CPU"""
 
     @property
     def positions(self) -> int:
@@ -142,7 +145,8 @@ def _layers_backward(
         grown = done * FP32 / share + shape.head_parameters * (_compute_bytes(s) if s.sharded else FP32)
         now = _unit_gradients(shape, s, shape.layer_parameters)
         if not s.sharded:
-            now = FP32 * (shape.ffn * shape.hidden if at_loss.gradients else shape.layer_parameters)
+            at_once = 3 if s.layers == "kernels" else 1  # matrices of the feed-forward in one step of autograd
+            now = FP32 * (at_once * shape.ffn * shape.hidden if at_loss.gradients else shape.layer_parameters)
         yield replace(
             at_loss,
             parameters=weights + _compute_weights(shape, s, layers_left=left),
@@ -157,9 +161,12 @@ def kept_by_layer(shape: ModelShape, s: StepSetting) -> float:
     """Bytes that one layer keeps for its backward: transformers' LlamaDecoderLayer with fused attention.
 
     Two norms (input, normalised, output as the linear layers take it, and a number a position), queries, keys, values,
-    attention's output and its log-sum-exp a head, and gate, its SiLU, up, and their product.
+    attention's output and its log-sum-exp a head, and gate, its SiLU, up, and their product. The kernels keep of a norm
+    its input and the number, and of the feed-forward up alone.
     """
     query, key_value, ffn, hidden = shape.query, shape.key_value, shape.ffn, shape.hidden
+    if s.layers == "kernels":
+        return float(FP32 * s.positions * (2 * hidden + 2 * query + 2 * key_value + ffn + shape.heads + 2))
     projections = 2 * query + 2 * key_value + 4 * ffn
     if s.precision == "fp32":
         norms = 2 * 3 * FP32 * hidden
@@ -228,9 +235,12 @@ def _loss_bytes(shape: ModelShape, s: StepSetting) -> tuple[float, float]:
     logits = FP32 * chunk * shape.vocab
     grad_weight = FP32 * shape.head_parameters
     grad_hidden = s.positions * shape.hidden * _residual_bytes(s)
-    product = _compute_bytes(s) * shape.head_parameters
-    cast = BF16 * shape.head_parameters if s.precision == "bf16" and not s.sharded else 0
+    earlier = grad_weight if chunk < s.positions else 0  # of the chunks before
+    mixed = s.precision == "bf16"
+    cast = BF16 * shape.head_parameters if mixed and not s.sharded else 0
+    log_softmax = 0 if s.layers == "kernels" else logits  # on a CPU it is made row block by row block
+    of_chunk = grad_weight + (BF16 * (chunk * shape.vocab + shape.head_parameters) if mixed else 0)
     return (
-        float(grad_hidden + grad_weight + cast + max(3 * logits, 2 * logits + product)),
+        float(grad_hidden + cast + max(earlier + logits + max(log_softmax, of_chunk), 2 * grad_weight)),
         float(2 * grad_hidden + 2 * grad_weight),
     )

@@ -66,10 +66,10 @@ def _memory(plan: dict[str, Any]) -> str:
     chosen = f", sharding {recipe['sharding']}" if recipe["sharding"] else ""
     return "\n".join(
         [
-            f"Memory a GPU at the peak of a step, GiB: {recipe['micro_batch']} sequences a forward, "
-            f"{device['precision']}, {recipe['loss']} loss{chosen}",
+            f"Memory a {'process' if device['gpu'] == 'cpu' else 'GPU'} at the peak of a step, GiB: "
+            f"{recipe['micro_batch']} sequences a forward, {device['precision']}, {recipe['loss']} loss{chosen}",
             *_table((*titles, "largest micro-batch"), rows),
-            f"  {device['gpu']}: {device['memory_gib']:g} GiB, of which the plan fills {device['usable_share']:.0%}. "
+            f"  {device['gpu']}: {device['memory_gib']:.4g} GiB, of which the plan fills {device['usable_share']:.0%}. "
             f"The loss holds {first['loss_holds'] / GIB:.2f} GiB at its own peak; all logits at once would be "
             f"{first['plain_loss_holds'] / GIB:.2f} GiB",
             *_whole_gradients(plan),
@@ -89,10 +89,12 @@ def _whole_gradients(plan: dict[str, Any]) -> list[str]:
 
 def _time(plan: dict[str, Any]) -> str:
     time, device = plan["time"], plan["device"]
+    unit = "process" if device["gpu"] == "cpu" else "GPU"
+    energy = f", {time['kilowatt_hours']:,.1f} kWh at the boards' {device['watts']:g} W" if device["watts"] else ""
     lines = [
         f"Time on {device['gpus']} x {device['gpu']} at {time['assumed_mfu']:.0%} MFU ({time['why']}): "
-        f"{_duration(time['seconds'])}, {time['tokens_per_second']:,.0f} tokens/s, {time['gpu_hours']:,.1f} GPU-hours, "
-        f"{time['kilowatt_hours']:,.1f} kWh at the boards' {device['watts']:g} W",
+        f"{_duration(time['seconds'])}, {time['tokens_per_second']:,.0f} tokens/s, "
+        f"{time['gpu_hours']:,.1f} {unit}-hours{energy}",
         f"  in the range of public runs on this GPU or, without one, any ({time['public_mfu'][0]:.0%} to "
         f"{time['public_mfu'][1]:.0%}): {_duration(time['at_highest_public']['seconds'])} to "
         f"{_duration(time['at_lowest_public']['seconds'])}",

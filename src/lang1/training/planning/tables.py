@@ -33,10 +33,10 @@ class Gpu:
     """dense peak of fp32 products rounded to TF32, TFLOP/s"""
     fp32: float
     """peak of plain fp32, TFLOP/s"""
-    bandwidth: float
+    bandwidth: float | None
     """of its memory, TB/s"""
-    watts: float
-    """limit of the board"""
+    watts: float | None
+    """limit of the board; null: not known"""
     source: str
     """where the figures stand"""
 
@@ -45,7 +45,8 @@ class Gpu:
     def __post_init__(self) -> None:
         """Figures above 0."""
         names = ("memory_gib", "bf16", "tf32", "fp32", "bandwidth", "watts")
-        require(*((getattr(self, name) > 0, name, "above 0") for name in names))
+        given = ((name, getattr(self, name)) for name in names)
+        require(*((value is None or value > 0, name, "above 0") for name, value in given))
 
     def peak(self, precision: str) -> float:
         """Dense peak in FLOP/s for `bf16` or `fp32` (torch's default: no TF32)."""
@@ -158,7 +159,10 @@ def read_runs() -> Runs:
 def find_gpu(name: str, gpus: dict[str, Gpu]) -> Gpu:
     """The GPU of that name in the table. Raises InputError that lists the known ones."""
     if name not in gpus:
-        raise InputError(f"--gpu {name}: not in the table of GPUs; it has {', '.join(gpus)}; --gpus-file gives another")
+        known = ", ".join(gpus)
+        raise InputError(
+            f"--gpu {name}: not in the table of GPUs; it has {known}; cpu is this machine, --gpus-file gives others"
+        )
     return gpus[name]
 
 

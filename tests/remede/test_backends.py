@@ -89,6 +89,18 @@ def test_probabilities_are_those_in_memory(
         assert expected.std(axis=0).max() > 0.01  # rows differ, so agreement says something
 
 
+def test_examples_before_the_question_are_those_in_memory(app: Any, model: Path, tmp_path: Path) -> None:
+    tasks = write_tasks(tmp_path, ("los",), {"train": 40, "test": 30})
+    cfg = replace(ALL, shots=2, shot_tokens=40, max_note_tokens=40)
+    with Twisted(app).serving() as url:
+        run(tmp_path / "scores", tasks, {"memory": model, "served": completions(url, model)}, cfg)
+    memory, served = (scores(tmp_path / "scores", name, "los") for name in ("memory", "served"))
+    assert set(served["shots"].to_pylist()) == {2}
+    assert served["prompt_tokens"].equals(memory["prompt_tokens"])
+    found, expected = (probabilities(tmp_path / "scores", name, "los") for name in ("served", "memory"))
+    assert np.abs(found - expected).max() < AGREE
+
+
 def test_one_request_a_row_where_tokens_can_be_named(app: Any, model: Path, tasks: Path, tmp_path: Path) -> None:
     server = Twisted(app)
     with server.serving() as url:

@@ -107,6 +107,13 @@ def texts_only(asked: Body, answer: Body) -> Any:
     return JSONResponse({"error": {"message": "prompt: a text", "param": "prompt"}}, status_code=400)
 
 
+def few_only(asked: Body, answer: Body) -> Any:
+    """A server that tells five likeliest tokens at most, and names none."""
+    if asked["logprobs"] <= 5 and "logprob_token_ids" not in asked:
+        return answer
+    return JSONResponse({"error": {"message": "logprobs: at most 5", "param": "logprobs"}}, status_code=400)
+
+
 def other_text(body: Body) -> Body:
     """A server whose tokenizer is another: it reads a text as other tokens."""
     return body | {"prompt": body["prompt"] + " and more, zq"} if isinstance(body["prompt"], str) else body
@@ -136,6 +143,7 @@ FAULTS = {
     "no log-probabilities": (without("logprobs", "logprob_token_ids"), without_logprobs, "no log-probabilities"),
     "log-probabilities that are none": (same, broken, "no log-probabilities: .*no number"),
     "refuses ids": (same, texts_only, "refuses token ids"),
+    "few log-probabilities": (same, few_only, "too many log-probabilities: 20 a token are refused"),
     "another tokenizer": (other_text, true, "another tokenizer: it reads a passage as"),
 }
 

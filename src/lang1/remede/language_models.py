@@ -12,7 +12,7 @@ from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
 from lang1.models.encoder import is_encoder
-from lang1.models.load import load_model, load_tokenizer
+from lang1.models.load import load_scorer
 from lang1.remede.contamination import ModelSeen
 from lang1.remede.encoders import score_encoder
 from lang1.remede.rows import TaskRows
@@ -58,11 +58,7 @@ def score_language_model(
         return
     import torch
 
-    from lang1.models.fast import use_fast_attention
-
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    check_vocabulary(folder, model, tokenizer)
-    use_fast_attention(model, dtype)
+    model, tokenizer = load_scorer(folder, dtype)
     for split, parts in waiting.items():
         runs.say(f"evaluate: {name}, {split}")
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -111,16 +107,6 @@ def _score_split(
             truncated_tokens=[prompt.truncated_tokens for prompt in sets[part.task].encoded],
             examples=before[part.task],
             seen=seen,
-        )
-
-
-def check_vocabulary(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Raise InputError for a tokenizer with entries that the model has no embedding of."""
-    entries = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > entries:
-        raise InputError(
-            f"{folder}: the tokenizer has {len(tokenizer)} entries and the model {entries}; "
-            "the two are not of one model"
         )
 
 

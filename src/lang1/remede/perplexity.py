@@ -16,7 +16,8 @@ from lang1 import config, runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
 from lang1.metrics.bootstrap import draw_counts, interval
-from lang1.remede.comprehension import check_finite, open_model
+from lang1.models.load import load_scorer
+from lang1.remede.comprehension import check_finite
 from lang1.remede.examples import choose_examples
 from lang1.remede.rows import TaskRows, open_tasks
 from lang1.remede.scores import score_path
@@ -52,7 +53,7 @@ def measure_perplexity(
         results = []
         for name, path in models.items():
             missing = [task for task in rows if not score_path(stage.out, name, task, cfg.headline_split).exists()]
-            reader = open_model(path, dtype) if missing else None
+            reader = load_scorer(path, dtype) if missing else None
             for task, part in rows.items():
                 if reader is not None and task in missing:
                     runs.say(f"perplexity: {name}, {task}")

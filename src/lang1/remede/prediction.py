@@ -141,17 +141,14 @@ def _own_question(path: Path, task: str) -> Question:
 
 def _open(cfg: EvaluateConfig, model: Path) -> tuple[Any, Any, Any]:
     """Model, tokenizer and number format."""
-    import torch
-
     from lang1.models.fast import use_fast_attention
+    from lang1.models.load import on_device
     from lang1.training.base_model import BaseModel
     from lang1.training.numerics import prepare_torch
 
     dtype = prepare_torch(cfg.threads, cfg.precision)
     base = BaseModel(model, is_random=False)
-    net = base.load(0).eval()
-    if torch.cuda.is_available():
-        net.to("cuda")
+    net = on_device(base.load(0).eval())
     use_fast_attention(net, dtype)
     return net, base.tokenizer(), dtype
 

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lang1.errors import InputError
-from lang1.models.fast import answer_logits, use_fast_attention
+from lang1.models.fast import answer_logits
 from lang1.models.head import has_linear_head
-from lang1.models.load import load_model, load_tokenizer
+from lang1.models.load import load_scorer
 from lang1.scoring.options import pad_id_of
 
 ECHO_POSITIONS = 256
@@ -83,15 +82,8 @@ class Written:
 
 def load_engine(folder: Path, *, batch_tokens: int, dtype: torch.dtype) -> Engine:
     """A Hugging Face folder, ready to answer. Raises InputError when it cannot be read."""
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    entries = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > entries:
-        raise InputError(
-            f"{folder}: the tokenizer has {len(tokenizer)} entries and the model {entries}; "
-            "the two are not of one model"
-        )
+    model, tokenizer = load_scorer(folder, dtype)
     linear = has_linear_head(model)
-    use_fast_attention(model, dtype)
     context = int(getattr(model.config, "max_position_embeddings", None) or 4096)
     return Engine(model, tokenizer, context, batch_tokens, dtype, linear)
 

@@ -159,7 +159,7 @@ def test_only_the_ceiling_module_opens_the_truth() -> None:
         found = [line for line in found if not line.startswith(("def ", "from ", "#"))]
         if found:
             openers[str(path.relative_to(package))] = found
-    assert openers == {"remede/evaluate.py": ["truths = open_truth(truth) if truth else None"]}
+    assert openers == {"remede/evaluating.py": ["truths = open_truth(truth) if truth else None"]}
 
 
 def test_a_task_without_rows_is_recorded_not_an_error(evaluation: Any) -> None:
@@ -234,7 +234,7 @@ def test_a_run_stopped_after_any_file_ends_with_the_same_bytes(
 
 
 def test_a_finished_evaluation_is_not_made_again(inputs: Any, evaluation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language_models, "load_model", lambda folder: pytest.fail("scored again"))
+    monkeypatch.setattr(language_models, "load_scorer", lambda folder, dtype: pytest.fail("scored again"))
     before = {p: p.stat().st_mtime_ns for p in evaluation.out.rglob("*") if p.is_file()}
     inputs.again("scores")
     assert before and {p: p.stat().st_mtime_ns for p in before} == before

@@ -183,10 +183,11 @@ def test_recalibration_without_val_is_refused_by_the_configuration() -> None:
 def test_recalibration_of_a_task_without_validation_rows_is_refused_before_scoring(
     inputs: Any, config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lang1.remede import evaluate as evaluate_module  # noqa: F401
     from lang1.remede import language_models
 
-    monkeypatch.setattr(language_models, "load_model", lambda folder: pytest.fail("scored before it was refused"))
+    monkeypatch.setattr(
+        language_models, "load_scorer", lambda folder, dtype: pytest.fail("scored before it was refused")
+    )
     tasks = write_tasks(tmp_path, ("mortality",), {"train": 40, "test": 20})
     cfg = replace(config, baselines=(), tasks=("mortality",), splits=("val", "test"), recalibrate="platt")
     with pytest.raises(InputError) as raised:

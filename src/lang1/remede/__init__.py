@@ -30,7 +30,7 @@ def evaluate(
     which notes were seen in pretraining, `records` holds the columns of `columns+xgboost`, `truth` gives the ceiling;
     without them those values are null. Raises InputError for folders that cannot be evaluated.
     """
-    from lang1.remede.evaluate import evaluate as run
+    from lang1.remede.evaluating import evaluate as run
 
     return run(
         cfg, models=models, tasks=tasks, out=out, seed=seed, tokens=tokens, records=records, truth=truth, force=force

@@ -100,10 +100,10 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
         opened.append(path)
         if len(opened) == 2:
             raise KeyboardInterrupt
-        return open_model(path, dtype)
+        return load_scorer(path, dtype)
 
-    open_model = comprehension.open_model
-    monkeypatch.setattr(comprehension, "open_model", stop_at_the_second)
+    load_scorer = comprehension.load_scorer
+    monkeypatch.setattr(comprehension, "load_scorer", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         evaluate_comprehension(config, models=models, comprehension=sets, out=tmp_path / "cut", seed=5)
     evaluate_comprehension(config, models=models, comprehension=sets, out=tmp_path / "cut", seed=5)

@@ -30,6 +30,8 @@ BLOCK = 1 << 20
 """bytes looked at a time"""
 HEADER_BYTES = 1 << 20
 """a header is no longer"""
+LONGEST_FIELD = 1 << 17
+"""characters of a column's name at most: longer is a note"""
 _QUOTE, _BREAK = ord('"'), ord("\n")
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a zip or Excel file", b"\x1f\x8b": "gzip without .gz"}
 
@@ -78,6 +80,7 @@ def read_header(path: Path, name: str, delimiter: str) -> tuple[list[str], int]:
             break
     text, _ = _text(head[:end].removeprefix(b"\xef\xbb\xbf"))
     try:
+        csv.field_size_limit(LONGEST_FIELD)  # a scan in this process may have lifted it
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error:  # a field beyond the module's limit
         raise InputError(f"{name}: the first row is no header; a field does not end (a broken quote?)") from None

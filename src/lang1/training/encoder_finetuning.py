@@ -302,7 +302,10 @@ def _finish(
         "max_note_tokens": min(cfg.max_note_tokens, data.train.positions - 2),
     }
     export_model(net, source, stage.out, facts)
-    write_seen(stage.out / "seen.parquet", rows.hashes, source / "seen.parquet" if cfg.init == "pretrained" else None)
+    earlier = source / "seen.parquet"
+    write_seen(
+        stage.out / "seen.parquet", rows.hashes, earlier if cfg.init == "pretrained" and earlier.exists() else None
+    )
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
     stage.count(steps=progress.step, tokens=progress.tokens, **progress.counts)
     stage.record(

@@ -13,6 +13,7 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerF
 
 from lang1.errors import InputError
 from lang1.scoring.options import (
+    ANSWER_ROOM,
     EncodedPrompt,
     PromptSet,
     encode_prompts,
@@ -65,9 +66,9 @@ def test_the_head_of_a_long_note_is_kept_and_the_question_is_whole(tokenizer: An
 def test_a_short_context_cuts_the_note_further(byte_level: Any) -> None:
     text = " ".join(notes(5))
     (free,) = encode_prompts(byte_level, [text], STAY, 60)
-    context = free.question_tokens + 20
+    context = free.question_tokens + 20 + ANSWER_ROOM
     (tight,) = encode_prompts(byte_level, [text], STAY, 60, context)
-    assert len(tight.ids) == context
+    assert len(tight.ids) == context - ANSWER_ROOM
     assert tight.truncated_tokens == free.truncated_tokens + 40
     with pytest.raises(InputError, match=rf"context of {free.question_tokens} tokens leaves no room for a note"):
         encode_prompts(byte_level, [text], STAY, 60, free.question_tokens)

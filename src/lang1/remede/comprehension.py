@@ -170,7 +170,7 @@ def _ask(
 ) -> likelihood.AnsweredPrompt:
     question = Question(row["question"], ())
     answers = options.answer_ids(tokenizer, question, row["options"])
-    room = None if context_length is None else context_length + 1 - max(map(len, answers))
+    room = None if context_length is None else context_length + options.ANSWER_ROOM + 1 - max(map(len, answers))
     (prompt,) = options.encode_prompts(tokenizer, [row["text"]], question, WHOLE, room, examples.text)
     return likelihood.AnsweredPrompt(prompt, answers)
 

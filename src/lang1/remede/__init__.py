@@ -8,14 +8,15 @@ from typing import Any
 
 from lang1.config import EvaluateConfig
 from lang1.remede.backends import Server, is_server, parse_server
+from lang1.remede.entrants import Entrant
 
-__all__ = ["Server", "evaluate", "is_server", "parse_server"]
+__all__ = ["Entrant", "Server", "evaluate", "is_server", "parse_server"]
 
 
 def evaluate(
     cfg: EvaluateConfig,
     *,
-    models: Mapping[str, Path | Server],
+    models: Mapping[str, Path | Server | Entrant],
     tasks: Path,
     out: Path,
     seed: int,
@@ -24,7 +25,7 @@ def evaluate(
     truth: Path | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Score `models` (name -> Hugging Face folder, or server) and the baselines on `tasks`; returns the manifest.
+    """Score `models` (name -> Hugging Face folder, server or entrant) and baselines on `tasks`; returns the manifest.
 
     `out` gets a score file a model, task and split, metrics.json, summary.json and calibration.json. `tokens` tells
     which notes were seen in pretraining, `records` holds the columns of `columns+xgboost`, `truth` gives the ceiling;

@@ -7,7 +7,7 @@ metrics.json, summary.json and calibration.json are computed from them, so they 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,19 @@ from lang1.remede.backends import Server
 from lang1.remede.backends.limits import most_rows
 from lang1.remede.ceiling import open_truth
 from lang1.remede.contamination import ModelSeen, Seen, seen_by_a_baseline, what_was_seen
+from lang1.remede.entrants import Entrant, check_entrant, describe_entrant, inputs_of, one_folder
 from lang1.remede.examples import choose_examples
 from lang1.remede.language_models import score_language_model
 from lang1.remede.numbers import check_recalibration, write_numbers
-from lang1.remede.provenance import describe_models, describe_tasks
+from lang1.remede.provenance import describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
 from lang1.remede.scores import slug, write_scores
 from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import require_known
 
+UNKNOWN = ModelSeen(*[Seen(unknown="a server does not say what its model was trained on")] * 2)
+SERVED = {"kind": "served", "checkpoint": None, "weights_sha256": None}
+"""of a model that is not here but behind a server, nobody can tell the weights"""
 PACE = ("concurrency", "retries", "backoff_s", "timeout_s", "api_key_env")
 """settings of evaluate.api that change no score: a run that met a busy server goes on with others"""
 
@@ -37,7 +41,7 @@ Rows = dict[tuple[str, str], TaskRows]
 def evaluate(
     cfg: EvaluateConfig,
     *,
-    models: Mapping[str, Path | Server],
+    models: Mapping[str, Path | Server | Entrant],
     tasks: Path,
     out: Path,
     seed: int,
@@ -48,58 +52,102 @@ def evaluate(
 ) -> dict[str, Any]:
     """See lang1.remede.evaluate."""
     _check_names(cfg, models)
+    served = {name: model for name, model in models.items() if isinstance(model, Server)}
+    local = {
+        name: model if isinstance(model, Entrant) else one_folder(model, cfg.tasks)
+        for name, model in models.items()
+        if not isinstance(model, Server)
+    }
     if not {"columns+xgboost", "lace"} & set(cfg.baselines):
         records = None
-    inputs: dict[str, Path | str] = {"tasks": tasks, **_model_inputs(models)}
+    inputs: dict[str, Path | str] = {"tasks": tasks, **_model_inputs(served, local)}
     inputs |= {key: path for key, path in (("tokens", tokens), ("records", records), ("truth", truth)) if path}
 
     def work(stage: runs.Stage) -> None:
         folder = open_tasks(tasks)
         require_known(cfg.tasks, folder.questions, tasks, "evaluate.tasks")
-        rows, skipped = _read_rows(cfg, folder, models, seed)
+        for name, entrant in local.items():
+            check_entrant(name, entrant, cfg.tasks)
+        rows, skipped = _read_rows(cfg, folder, served, seed)
         check_recalibration(cfg, rows)
-        seen = {name: _seen(model, tokens, rows) for name, model in models.items()}
-        dtype = _prepare_torch(cfg, stage) if any(isinstance(model, Path) for model in models.values()) else None
-        examples = {task: choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed) for task, _ in rows}
-        served = {}
-        for name, model in models.items():
-            if isinstance(model, Server):
-                served[name] = _score_served(cfg, name, model, rows, seen[name], stage, seed, examples)
+        seen = {name: _seen(entrant, tokens, rows) for name, entrant in local.items()}
+        dtype = _prepare_torch(cfg, stage) if local else None
+        examples = _choose_shots(cfg, folder, rows, local, seed)
+        api = {}
+        for name in models:
+            if name in served:
+                before = examples[cfg.shots]
+                api[name] = _score_served(cfg, name, served[name], rows, UNKNOWN, stage, seed, before)
             else:
-                score_language_model(cfg, name, model, rows, seen[name], stage.out, dtype, examples)
-        stage.record(api=served)
+                shots = _shots(cfg, local[name])
+                for path, known in seen[name].items():
+                    mine = {key: rows[key] for key in rows if local[name].folders.get(key[0]) == path}
+                    score_language_model(cfg, name, path, mine, known, stage.out, dtype, examples[shots])
+        stage.record(api=api)
         skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
         truths = open_truth(truth) if truth else None
         facts = {
-            "seen": {name: known.reasons() for name, known in seen.items()},
-            "shots": {task: before.facts() for task, before in examples.items()} if cfg.shots else {},
+            "seen": {name: _reasons(seen[name].values()) if name in seen else UNKNOWN.reasons() for name in models},
+            "shots": {task: before.facts() for task, before in examples[cfg.shots].items()} if cfg.shots else {},
+            "shots_of": {
+                name: {task: before.facts() for task, before in examples[entrant.shots].items()}
+                for name, entrant in local.items()
+                if entrant.shots not in (None, cfg.shots)
+            },
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
-            "models": describe_models(models),
+            "models": {name: describe_entrant(local[name]) if name in local else dict(SERVED) for name in models},
             "tasks": describe_tasks(tasks),
-            "api": served,
+            "api": api,
         }
         write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 
     settings = {**config.dump(cfg), "models": list(models)}
+    if others := {name: entrant.shots for name, entrant in local.items() if entrant.shots is not None}:
+        settings["shots_of"] = others
     settings["api"] = {key: value for key, value in settings["api"].items() if key not in PACE}
     return runs.run_stage(out, "evaluate", settings, seed, inputs, work, force)
 
 
-def _model_inputs(models: Mapping[str, Path | Server]) -> dict[str, Path | str]:
+def _model_inputs(served: Mapping[str, Server], local: Mapping[str, Entrant]) -> dict[str, Path | str]:
     """What a model is to the stage: a folder by its content, a server by its address and its tokenizer's content."""
     inputs: dict[str, Path | str] = {}
-    for name, model in models.items():
-        inputs[f"model {name}"] = str(model) if isinstance(model, Server) else model
-        if isinstance(model, Server) and model.tokenizer is not None:
-            inputs[f"tokenizer of {name}"] = model.tokenizer
+    for name, entrant in local.items():
+        inputs |= inputs_of(name, entrant)
+    for name, server in served.items():
+        inputs[f"model {name}"] = str(server)
+        if server.tokenizer is not None:
+            inputs[f"tokenizer of {name}"] = server.tokenizer
     return inputs
 
 
-def _seen(model: Path | Server, tokens: Path | None, rows: Rows) -> ModelSeen:
-    if isinstance(model, Server):
-        unknown = Seen(unknown="a server does not say what its model was trained on")
-        return ModelSeen(unknown, unknown)
-    return what_was_seen(model, tokens, rows.values())
+def _shots(cfg: EvaluateConfig, entrant: Entrant) -> int:
+    return cfg.shots if entrant.shots is None else entrant.shots
+
+
+def _choose_shots(
+    cfg: EvaluateConfig, folder: TaskFolder, rows: Rows, local: Mapping[str, Entrant], seed: int
+) -> dict[int, dict[str, Examples]]:
+    """By number of shots, then by task: the examples that stand before every question."""
+    counts = dict.fromkeys((cfg.shots, *(_shots(cfg, entrant) for entrant in local.values())))
+    tasks = dict.fromkeys(task for task, _ in rows)
+    return {k: {task: choose_examples(folder, task, k, cfg.shot_tokens, seed) for task in tasks} for k in counts}
+
+
+def _seen(entrant: Entrant, tokens: Path | None, rows: Rows) -> dict[Path, ModelSeen]:
+    """By folder: what it met of the rows that it answers."""
+    return {
+        path: what_was_seen(path, entrant.tokens or tokens, [rows[key] for key in rows if key[0] in tasks])
+        for path, tasks in entrant.by_folder(task for task, _ in rows).items()
+    }
+
+
+def _reasons(seen: Iterable[ModelSeen]) -> dict[str, str | None]:
+    """Why nobody can tell what a model met; of one with several folders, the first reason."""
+    found: dict[str, str | None] = {}
+    for one in seen:
+        for when, why in one.reasons().items():
+            found[when] = found.get(when) or why
+    return found
 
 
 def _score_served(
@@ -126,7 +174,7 @@ def _prepare_torch(cfg: EvaluateConfig, stage: runs.Stage) -> Any:
     return dtype
 
 
-def _check_names(cfg: EvaluateConfig, models: Mapping[str, Path | Server]) -> None:
+def _check_names(cfg: EvaluateConfig, models: Iterable[str]) -> None:
     names = [*models, *cfg.baselines]
     if not names:
         raise InputError("nothing to evaluate: give a model or a baseline")
@@ -141,12 +189,12 @@ def _check_names(cfg: EvaluateConfig, models: Mapping[str, Path | Server]) -> No
 
 
 def _read_rows(
-    cfg: EvaluateConfig, folder: TaskFolder, models: Mapping[str, Path | Server], seed: int
+    cfg: EvaluateConfig, folder: TaskFolder, served: Mapping[str, Server], seed: int
 ) -> tuple[Rows, list[dict[str, str]]]:
     """The rows that every model is scored on: where a chat may be asked about so many only, the others are too."""
     rows: Rows = {}
     skipped = []
-    has_chat = any(isinstance(model, Server) and model.kind == "chat" for model in models.values())
+    has_chat = any(server.kind == "chat" for server in served.values())
     for task in cfg.tasks:
         for split in cfg.splits:
             most = cfg.max_rows if split == cfg.headline_split else cfg.max_rows_elsewhere or cfg.max_rows

@@ -157,7 +157,7 @@ def _measure_group(
         if model in before:
             made.results.append(result)
         more = measure.metrics_of(group, model, sampled) | met[source] | said | _said_of_scores(tables[source])
-        made.details.append(result | more | _said_of_model(models.get(source)))
+        made.details.append(result | more | _said_of_model(models.get(source), group.task))
         if group.split == cfg.headline_split:
             made.curves.append(calibration_of(group, model))
             decision = decision_of(group, model, cfg.bootstrap_resamples, seed, cfg.resample)
@@ -201,10 +201,11 @@ def _said_of_rows(cfg: EvaluateConfig, part: TaskRows, known: dict[str, Any]) ->
     }
 
 
-def _said_of_model(facts: dict[str, Any] | None) -> dict[str, Any]:
-    """Checkpoint and weights of a language model; a baseline has neither."""
+def _said_of_model(facts: dict[str, Any] | None, task: str) -> dict[str, Any]:
+    """Checkpoint and weights of a language model, those of the task where each has its own; a baseline has neither."""
     if facts is None:
         return {"checkpoint": "fitted on the training rows", "weights_sha256": None}
+    facts = facts.get("by_task", {}).get(task, facts)
     return {key: facts.get(key) for key in ("checkpoint", "weights_sha256")}
 
 

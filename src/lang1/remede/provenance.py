@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,6 @@ _LIBRARIES = (
     "lm-eval",
     "pyarrow",
 )
-
-
-def describe_models(models: Mapping[str, object]) -> dict[str, dict[str, Any]]:
-    """Every model by its name; of one that is not here but behind a server, nobody can tell the weights."""
-    return {
-        name: describe_model(model)
-        if isinstance(model, Path)
-        else {"kind": "served", "checkpoint": None, "weights_sha256": None}
-        for name, model in models.items()
-    }
 
 
 def describe_model(folder: Path) -> dict[str, Any]:

@@ -309,6 +309,23 @@ def test_killed_stage_resumes_with_what_it_had(tmp_path: Path, capsys: pytest.Ca
     assert names(tmp_path / "out") == ["letters.txt", "manifest.json"]
 
 
+KILLED_AS_IT_STARTS = """
+import os, signal, sys
+from pathlib import Path
+from lang1 import runs
+Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+runs.run_stage(Path(sys.argv[1]), "letters", {"letters": "abc", "deep": {"x": 1}}, 1, {}, lambda stage: None)
+"""
+
+
+def test_a_stage_killed_before_its_first_file_has_a_name_starts_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert child(KILLED_AS_IT_STARTS, out).wait() == -signal.SIGKILL
+    assert any(name.endswith(".tmp") for name in names(out)) and runs.STARTED not in names(out)
+    assert stage(out)["facts"] == {"first": "a"}
+    assert not any(name.endswith(".tmp") for name in names(out))
+
+
 def test_killed_stage_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
     def dies(_: runs.Stage) -> None:
         raise KeyboardInterrupt

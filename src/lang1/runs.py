@@ -451,13 +451,20 @@ def _unchanged(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
         return manifest
     if (out / STARTED).exists():
         _refuse_if_changed(out, read_json(out / STARTED), wanted)
-    elif any(p.name != LOCK for p in out.iterdir()):
+    elif _holds_others_files(out):
         raise InputError(f"{out}: holds files that no lang1 stage wrote; choose an empty folder")
     return None
 
 
+def _holds_others_files(out: Path) -> bool:
+    """True with a file that no stage wrote; what a kill leaves before STARTED has its name is ours."""
+    return any(
+        not (p.name == LOCK or (p.name.startswith(f".{STARTED}.") and p.suffix == ".tmp")) for p in out.iterdir()
+    )
+
+
 def _clear(out: Path) -> None:
-    if not ((out / MANIFEST).exists() or (out / STARTED).exists()) and any(p.name != LOCK for p in out.iterdir()):
+    if not ((out / MANIFEST).exists() or (out / STARTED).exists()) and _holds_others_files(out):
         raise InputError(f"{out}: holds files that no lang1 stage wrote; --force does not delete those")
     for path in out.iterdir():
         if path.name == LOCK:

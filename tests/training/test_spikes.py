@@ -42,6 +42,13 @@ def test_even_noise_raises_no_alarm_in_twenty_thousand_steps() -> None:
     assert run(noisy(20_000, 3.0), SpikeConfig())[0] == []
 
 
+def test_batches_that_hold_another_source_now_and_then_raise_no_alarm_and_hide_no_spike() -> None:
+    random_ = random.Random(3)
+    losses = [random_.gauss(0.7, 0.05) + (1.0 if random_.random() < 0.34 else 0.0) for _ in range(2_000)]
+    losses[1_500] = 7.0
+    assert run(losses, SpikeConfig())[0] == [1_500]
+
+
 def test_a_start_that_falls_fast_raises_no_alarm_and_neither_does_a_fall() -> None:
     random_ = random.Random(1)
     falling = [10 * math.exp(-step / 40) + 2 + random_.gauss(0, 0.05) for step in range(400)]

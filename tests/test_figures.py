@@ -65,7 +65,7 @@ def test_known_models_differ_in_colour_and_stand_out_on_white() -> None:
 
 def test_an_unknown_model_keeps_its_name_and_its_place_after_the_known() -> None:
     name = "a hospital's own model with a very long name"
-    assert figures.look(name).label == name and len(figures.look(name).short) == 22
+    assert figures.look(name).label == name and len(figures.look(name).short) == 17
     assert figures.look(name) == figures.look(name)
     assert figures.order_models({name, "tfidf+xgboost", "lang1 finetuned joint"}) == [
         "lang1 finetuned joint",

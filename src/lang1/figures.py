@@ -81,6 +81,11 @@ LOOKS: dict[str, Look] = {
     ),
     "encoder finetuned joint": Look("Encoder finetuned", "Encoder finetuned", "#00695C", "p"),
     "encoder finetuned": Look("Encoder finetuned, single task", "Encoder single task", "#7A1F3D", "h"),
+    "lang1 LoRA finetuned joint": Look("LANG1 finetuned, LoRA", "LANG1 LoRA", "#4682B4", "<"),
+    "lang1 web-only finetuned joint": Look("LANG1 pretrained on web only", "LANG1 web-only", "#7F7F2A", ">"),
+    "lang1 5-shot": Look("LANG1 5-shot", "LANG1 5-shot", "#44464B", "d"),
+    "SmolLM2-135M finetuned joint": Look("SmolLM2-135M finetuned", "SmolLM2 finetuned", "#A6341B", "H"),
+    "SmolLM2-135M zero-shot": Look("SmolLM2-135M zero-shot", "SmolLM2 zero-shot", "#C2528B", "8"),
     "tfidf+xgboost": Look("TF-IDF + boosting", "TF-IDF + boosting", "#D55E00", "s"),
     "tfidf+logistic": Look("TF-IDF + logistic", "TF-IDF + logistic", "#997700", "P"),
     "columns+xgboost": Look("Columns + boosting", "Columns + boosting", "#117733", "X"),
@@ -97,7 +102,7 @@ def look(model: str) -> Look:
         return LOOKS[model]
     return Look(
         model,
-        model if len(model) <= 22 else model[:21] + "\N{HORIZONTAL ELLIPSIS}",
+        model if len(model) <= 17 else model[:16] + "\N{HORIZONTAL ELLIPSIS}",  # what the narrow axis has room for
         SPARE_COLOURS[sum(model.encode("utf-8")) % len(SPARE_COLOURS)],
         "*",
     )

@@ -151,7 +151,7 @@ def _making(data: RunData) -> dict[str, Any]:
         "versions": sections.versions(data),
         "revisions": sections.revisions(data),
         "configs": [
-            (words.STAGES[folder], json.dumps(manifest["config"], indent=1, sort_keys=True))
+            (words.stage(folder, manifest["stage"]), json.dumps(manifest["config"], indent=1, sort_keys=True))
             for folder, manifest in data.manifests.items()
         ],
     }

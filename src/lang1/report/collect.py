@@ -27,6 +27,9 @@ FOLDERS = {
 }
 """a run's folders in the order of the way of the data, and the stage that writes each"""
 
+OTHERS = {"tokens": "tokenize", "checkpoints": "pretrain", "model": "finetune", "model-*": "finetune"}
+"""the folders of each model in others/, and the stage that writes each"""
+
 
 @dataclass(frozen=True)
 class AttritionStep:
@@ -87,13 +90,20 @@ def complete_folders(run: Path) -> dict[str, Path]:
     """The folders of `run` whose stage ended. Raises InputError when there is none: nothing could be told."""
     if not run.is_dir():
         raise InputError(f"{run}: no such run folder; lang1 run RECIPE makes one")
-    found = {name: run / name for name in FOLDERS if runs.is_complete(run / name)}
+    others = sorted(folder for folder in (run / "others").glob("*") if folder.is_dir())
+    stages = FOLDERS | {
+        str(path.relative_to(run)): stage
+        for folder in others
+        for pattern, stage in OTHERS.items()
+        for path in sorted(folder.glob(pattern))
+    }
+    found = {name: run / name for name in stages if runs.is_complete(run / name)}
     if not found:
         raise InputError(f"{run}: holds no finished stage ({', '.join(FOLDERS)}); give the folder of a run")
     for name, folder in found.items():
         stage = runs.read_manifest(folder).get("stage")
-        if stage != FOLDERS[name]:
-            raise InputError(f"{folder}: was written by the stage {stage}, not {FOLDERS[name]}; it is out of place")
+        if stage != stages[name]:
+            raise InputError(f"{folder}: was written by the stage {stage}, not {stages[name]}; it is out of place")
     return found
 
 

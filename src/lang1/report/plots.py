@@ -137,7 +137,7 @@ def decay_panels(results: list[dict[str, Any]], splits: list[str], names: dict[s
             axes = figure.add_subplot()
             for index, model in enumerate(models):
                 line = sorted((row for row in here if row["model"] == model), key=lambda r: splits.index(r["split"]))
-                _decay_line(axes, line, splits, model, (index - (len(models) - 1) / 2) * 0.07)
+                _decay_line(axes, line, splits, model, (index - (len(models) - 1) / 2) * min(0.07, 0.6 / len(models)))
                 told.append(
                     f"{figures.look(model).label}: "
                     + ", ".join(f"{words.split(r['split'])} {words.auroc(r['value'])}" for r in line)

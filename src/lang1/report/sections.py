@@ -288,12 +288,12 @@ class StageRow:
 def stage_rows(data: RunData) -> list[StageRow]:
     """Every stage of the way, in order; one that was not run has no times."""
     rows = []
-    for folder in FOLDERS:
+    for folder in (*FOLDERS, *(name for name in data.manifests if name not in FOLDERS)):
         manifest = data.manifests.get(folder, {})
         counts = [(key.replace("_", " "), words.count(value)) for key, value in manifest.get("counts", {}).items()]
         rows.append(
             StageRow(
-                words.STAGES[folder],
+                words.stage(folder, manifest.get("stage", "")),
                 folder,
                 manifest.get("started", "").replace("T", " "),
                 manifest.get("seconds"),

@@ -52,6 +52,15 @@ NONE = "\N{EM DASH}"
 """stands where there is no number"""
 
 
+def stage(folder: str, name: str) -> str:
+    """What a stage did: of a model in others/, the stage's name and whose it is."""
+    parts = folder.split("/")
+    if len(parts) == 1:
+        return STAGES[folder]
+    task = parts[2].removeprefix("model-") if parts[2].startswith("model-") else ""
+    return f"{name}, {parts[1]}{f', {task}' if task else ''}"
+
+
 def count(value: float | None) -> str:
     """12345 -> 12,345."""
     return NONE if value is None else f"{value:,.0f}"

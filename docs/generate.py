@@ -9,7 +9,7 @@ import ast
 import inspect
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -88,7 +88,9 @@ def meanings(cls: type) -> dict[str, str]:
 
 
 def section_of(hint: Any) -> type | None:
-    """The dataclass of a field that is a section, null for a value."""
+    """The dataclass of a field that is a section, null for a value and for a mapping of the user's names."""
+    if get_origin(hint) is dict:
+        return None
     return next((t for t in (hint, *get_args(hint)) if isinstance(t, type) and is_dataclass(t)), None)
 
 
@@ -112,7 +114,7 @@ def rows(cls: type, default: Any, prefix: str) -> list[str]:
 
 def keys_page() -> str:
     """The page of all recipe keys."""
-    from lang1.config import ExtractConfig, RunConfig
+    from lang1.config import ExtractConfig, OtherModel, RunConfig
 
     default = RunConfig(extract=ExtractConfig(path=""))
     hints, told = get_type_hints(RunConfig), meanings(RunConfig)
@@ -137,7 +139,19 @@ def keys_page() -> str:
         more = f" {told[f.name]}." if f.name in told else ""
         parts.append(f"## {f.name}\n\n{about}{more}")
         parts.append("\n".join([head, *rows(nested, value, f"{f.name}.")]))
+    more = told["others"][0].upper() + told["others"][1:]
+    parts.append(f"## others\n\n{inspect.getdoc(OtherModel)} {more}. A section has the keys above.")
+    parts.append("\n".join([head, *other_rows(OtherModel)]))
     return "\n\n".join(parts) + "\n"
+
+
+def other_rows(cls: type) -> list[str]:
+    """The keys of a model in `others`, its sections as one row each."""
+    lines = []
+    for f in fields(cls):
+        default, kind = yaml.safe_dump(f.default).removesuffix("\n...\n"), str(f.type).replace("|", "\\|")
+        lines.append(f"| `others.NAME.{f.name}` | `{default}` | `{kind}` | {meanings(cls)[f.name]} |")
+    return lines
 
 
 def decisions_page() -> str:

@@ -129,6 +129,15 @@ def test_output_folder_of_another_run(tmp_path: Path) -> None:
     assert load_config(tmp_path / "out" / "config.yaml", []).simulate == load_config(recipe, []).simulate
 
 
+def test_another_model_that_is_not_there_or_takes_a_name_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    recipe, out = tmp_path / "r.yaml", tmp_path / "out"
+    recipe.write_text("simulate: {encounters: 30, workers: 1}\nothers: {mine: {model: nowhere}}\n")
+    assert refused("run", recipe, "--out", out).startswith("lang1: others.mine.model: nowhere: not found; give the")
+    recipe.write_text("simulate: {encounters: 30, workers: 1}\nothers: {LANG1 zero shot: {shots: 2}}\n")
+    assert "others.LANG1 zero shot: the run has a model 'lang1 zero-shot'" in refused("run", recipe, "--out", out)
+    assert not out.exists()
+
+
 def test_output_folder_that_holds_other_files(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")

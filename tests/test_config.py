@@ -55,6 +55,55 @@ def test_unknown_key_is_answered_with_the_nearest(read: Read, text: str, told: s
     assert fault(read, with_source) == told
 
 
+OTHERS = """
+simulate: {}
+pretrain: {mix: {clinical: 0.9, web: 0.1}, steps: 7}
+finetune: {batch_size: 40, optimizer: {lr: 6.0e-4}}
+others:
+  with LoRA: {finetune: {method: lora, optimizer: {eps: 1.0e-8}}}
+  web only: {pretrain: {mix: {web: 1.0}}, finetune: {}}
+  five shots: {shots: 5}
+"""
+
+
+def test_another_model_has_the_runs_settings_but_for_those_it_names(read: Read) -> None:
+    config = read(OTHERS)
+    lora, web = config.others["with LoRA"].finetune, config.others["web only"]
+    assert lora is not None and (lora.method, lora.batch_size) == ("lora", 40)
+    assert (lora.optimizer.lr, lora.optimizer.eps, lora.optimizer.beta2) == (6e-4, 1e-8, 0.999)
+    assert web.pretrain is not None and (web.pretrain.mix, web.pretrain.steps) == ({"web": 1.0}, 7)
+    assert web.finetune == config.finetune and config.others["five shots"].finetune is None
+    assert read(dump_yaml(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (
+            "others.web only.pretrain.stps=3",
+            "others.web only.pretrain.stps: unknown key; did you mean others.web only.pretrain.steps?",
+        ),
+        ("others.web only.pretrain.steps=0", "others.web only.pretrain.steps: must be at least 1"),
+        (
+            "others.more={}",
+            "others.more.model: must be given, or pretrain, finetune or shots: "
+            "otherwise this is the run's own model again",
+        ),
+        (
+            "others.five shots.single_task=true",
+            "others.five shots.single_task: must be of use to a finetune section only",
+        ),
+        (
+            "others.web only.finetune.tasks=[mort]",
+            "others.web only.finetune.tasks: mort: no such task; did you mean mortality?",
+        ),
+        ("others=[1]", "others: should be a valid dictionary (found list)"),
+    ],
+)
+def test_a_fault_of_another_model_is_told_with_its_name(read: Read, override: str, told: str) -> None:
+    assert fault(read, OTHERS, override) == told
+
+
 def test_every_fault_is_told_at_once(read: Read) -> None:
     recipe = """
 simulate: {encounters: 0}

@@ -87,7 +87,7 @@ def write_numbers(
         if truths and truth_NK is None:
             skipped.append({"task": task, "split": split, "why": "the truth file knows too few rows: no ceiling"})
         fitted = {} if split == "val" else maps.get(task, {})
-        said = _said_of_rows(cfg, part, known)
+        said = _said_of_rows(part, known)
         _measure_group(cfg, group, truth_NK, tables, fitted, subject, seed, made, said, known.get("models", {}))
     _add_holm(made.comparisons)
     facts = _facts(cfg, stage, made, subject, truths is not None, skipped, seed, known)
@@ -190,12 +190,11 @@ def _fit_maps(cfg: EvaluateConfig, out: Path, models: list[str], task: str) -> d
     return maps
 
 
-def _said_of_rows(cfg: EvaluateConfig, part: TaskRows, known: dict[str, Any]) -> dict[str, Any]:
+def _said_of_rows(part: TaskRows, known: dict[str, Any]) -> dict[str, Any]:
     """What every metrics.json row of a task says of its question and rows."""
     tasks = known.get("tasks", {})
     return {
         "prompt": describe_prompt(part, tasks.get("prompt_sets", {}).get(part.task)),
-        "shots": shots_of(cfg),
         "tasks_identity": tasks.get("identity"),
         "rows_sha256": _hash_rows(part),
     }
@@ -209,11 +208,6 @@ def _said_of_model(facts: dict[str, Any] | None, task: str) -> dict[str, Any]:
     return {key: facts.get(key) for key in ("checkpoint", "weights_sha256")}
 
 
-def shots_of(cfg: EvaluateConfig) -> int:
-    """Examples in front of each question; 0 where the configuration has no such key."""
-    return int(getattr(cfg, "shots", 0))
-
-
 def _hash_rows(part: TaskRows) -> str:
     """One hash of which rows were scored and their labels: equal hashes, comparable results."""
     pairs = "\n".join(f"{row} {label}" for row, label in zip(part.strings("row_id"), part.labels, strict=True))
@@ -223,7 +217,7 @@ def _hash_rows(part: TaskRows) -> str:
 def _said_of_scores(table: pa.Table) -> dict[str, Any]:
     """How a model's rows were scored: methods, shots, prompt tokens, how much was cut, and what a server left open.
 
-    What reads no prompt has neither shots nor prompt.
+    What reads no prompt has no prompt; its scores hold no shots either.
     """
     import pyarrow.compute as pc
 
@@ -231,7 +225,8 @@ def _said_of_scores(table: pa.Table) -> dict[str, Any]:
     has = cut.null_count < len(cut)
     methods = sorted(table["method"].unique().to_pylist())
     return {
-        **({"shots": None, "prompt": None} if set(methods) <= set(WITHOUT_PROMPT) else {}),
+        **({"prompt": None} if set(methods) <= set(WITHOUT_PROMPT) else {}),
+        "shots": table["shots"][0].as_py() if len(table) else None,  # the same for every row
         "methods": methods,
         "prompt_tokens": _total(table["prompt_tokens"]),
         "truncated_tokens": _total(cut),

@@ -129,7 +129,7 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
         assert last is not None  # train saved it
         done = facts | {"steps": progress.step, "tokens": progress.tokens}
         export_model(read_checkpoint(last), stage.out / "tokenizer", stage.out / "export", done)
-        _report(stage, cfg, corpus, progress, length, dtype, world, efficiency)
+        _report(stage, cfg, corpus, progress, dtype, world, efficiency)
 
 
 def _observe(monitor: Monitor, model: Any, step: int, dtype: torch.dtype, world: World) -> None:
@@ -155,7 +155,6 @@ def _report(
     cfg: PretrainConfig,
     corpus: Corpus,
     progress: Progress,
-    length: int,
     dtype: torch.dtype,
     world: World,
     efficiency: Efficiency,
@@ -163,7 +162,8 @@ def _report(
     held = {name: len(blocks) * blocks.context_length for name, blocks in corpus.train.items()}
     last = runs.read_lines(stage.out / "curve.jsonl")[-1]
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
-    seconds = cfg.global_batch * length * sum(1 / rate for rate in speeds if rate)
+    per_step = progress.tokens / max(1, progress.step)  # real ones: an encoder's rows are padded
+    seconds = per_step * sum(1 / rate for rate in speeds if rate)
     stage.count(steps=progress.step, tokens=progress.tokens)
     stage.record(
         weights=corpus.weights,

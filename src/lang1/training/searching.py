@@ -25,10 +25,10 @@ from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import FinetuneConfig, SweepConfig
 from lang1.corpus.processes import map_in_processes
-from lang1.errors import ConfigError, InputError, TrainingGaveUp
+from lang1.errors import ConfigError, InputError, TrainingGaveUp, require_package
 from lang1.training.asked import READ
 from lang1.training.distributed import World, joined, run_stage
-from lang1.training.finetuning import prepare, run, what
+from lang1.training.finetuning import check, prepare, run, what
 from lang1.training.loop import CURVE
 from lang1.training.validation import mean_loss
 
@@ -70,9 +70,11 @@ def sweep(
     runs.read_manifest(tasks)
     if workers < 1:
         raise ConfigError(f"--workers {workers}: at least 1")
+    require_package("optuna", "sweep", "tune")
     settings = {"finetune": what(finetune), "sweep": configuration.dump(cfg)}
     inputs: dict[str, Path | str] = {"tasks": tasks, "model": model}
     with joined() as world:
+        check(finetune, model, world)
         if workers > 1 and world.size > 1:
             raise ConfigError("--workers: torchrun's processes share each trial out already; leave one of the two away")
 

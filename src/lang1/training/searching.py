@@ -71,7 +71,7 @@ def sweep(
     if workers < 1:
         raise ConfigError(f"--workers {workers}: at least 1")
     require_package("optuna", "sweep", "tune")
-    settings = {"finetune": what(finetune), "sweep": configuration.dump(cfg)}
+    settings = {"finetune": _searched(finetune), "sweep": configuration.dump(cfg)}
     inputs: dict[str, Path | str] = {"tasks": tasks, "model": model}
     with joined() as world:
         check(finetune, model, world)
@@ -98,6 +98,12 @@ def draw_rates(cfg: SweepConfig, seed: int) -> list[float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed % 2**32))
     return [study.ask({"lr": _distribution(cfg)}).params["lr"] for _ in range(cfg.trials)]
+
+
+def _searched(cfg: FinetuneConfig) -> dict[str, Any]:
+    """The settings that make a search another search: a rate that is given is not tried."""
+    settings = what(cfg)
+    return settings | {"optimizer": {key: value for key, value in settings["optimizer"].items() if key != "lr"}}
 
 
 def with_rate(cfg: FinetuneConfig, lr: float) -> FinetuneConfig:
@@ -159,7 +165,10 @@ def _a_gpu(locks: Path) -> Iterator[int | None]:
 
 
 def run_trial(trial: Trial, world: World) -> dict[str, Any]:
-    """What came of a trial, from its file where it has ended before. A rate that diverges has an AUROC of null."""
+    """What came of a trial, from its file where it has ended before. A rate that diverges has an AUROC of null.
+
+    `step` is that of the best validation, `steps` were run.
+    """
     path = trial.folder / RESULT
     if world.told(path.exists() if world.is_main else None):
         result: dict[str, Any] = runs.read_json(path)
@@ -180,6 +189,7 @@ def run_trial(trial: Trial, world: World) -> dict[str, Any]:
             result |= {"auroc": progress.best_value, "loss": mean_loss(found), "step": progress.best_step}
             result |= {"by_task": found}
     if world.is_main:
+        result |= {"steps": len(runs.read_lines(trial.folder / CURVE))}
         runs.write_json(path, result)
         shutil.rmtree(trial.scratch, ignore_errors=True)
     world.wait()
@@ -200,7 +210,7 @@ def _write(
         + configuration.as_yaml(recipe),
     )
     _write_study(stage.out / STUDY, cfg, results)
-    stage.count(trials=len(results), steps=sum(result["step"] or 0 for result in results))
+    stage.count(trials=len(results), steps=sum(result["steps"] for result in results))
     rates = with_rate(finetune, best["lr"]).optimizer
     override = f"finetune.optimizer.lr={rates.lr!r}"
     if rates.min_lr != finetune.optimizer.min_lr:

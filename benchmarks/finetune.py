@@ -82,9 +82,10 @@ def ours(model: Any, tasks: list[str], count: int) -> Callable[[int], None]:
     import torch
 
     from lang1.models.fast import use_fast_attention
+    from lang1.scoring.options import WIDTHS
     from lang1.tasks.prompts import Question
     from lang1.training.asked import AskedTask, Pack, Rows
-    from lang1.training.packs import WIDTHS, answer_loss, make_batches
+    from lang1.training.packs import answer_loss, make_batches
 
     use_fast_attention(model, torch.float32)
     asked = [

@@ -13,6 +13,8 @@ Anything else that escapes is our fault: a traceback and exit code 1. A message 
 (file, row, column, config key) and what to do. It never holds note text.
 """
 
+import importlib.util
+
 EXIT_DONE = 0
 EXIT_OUR_FAULT = 1
 EXIT_BAD_INPUT = 2
@@ -54,3 +56,9 @@ class Stopped(LangError):
     """A signal asked a stage to stop; it saved first, and the same command goes on."""
 
     exit_code = EXIT_STOPPED
+
+
+def require_package(package: str, needed_for: str, extra: str) -> None:
+    """Raise InputError, with the line to type, where an optional package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{needed_for}: needs {package}: pip install 'lang1[{extra}]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -22,6 +23,7 @@ from corpus_records import note, prose, write_corpus
 from lang1 import runs
 from lang1.config import CleanConfig, TokenizeConfig
 from lang1.corpus import clean, reading, scan_files, tokenize
+from lang1.corpus.delimited import read_header
 from lang1.corpus.identifiers import count_matches
 from lang1.corpus.scan import as_lines
 from lang1.ehr.schema import NOTES
@@ -184,6 +186,19 @@ def test_a_first_row_that_is_no_header_is_counted_and_never_shown(tmp_path: Path
     (tmp_path / "b.json").write_text(json.dumps({"Dr. Kowalski": {"phone": "212-555-0187"}}))
     found = totals(tmp_path / "a.csv", tmp_path / "b.json")
     assert (found["phone"], found["name"]) == (3, 1)
+
+
+def test_a_field_of_any_length_is_read_and_the_limit_of_the_process_given_back(tmp_path: Path) -> None:
+    """Also where a header is read in the middle of a scan."""
+    before = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text(f"note_id,text\n1,{'x ' * before}\n2,{'y ' * before}{PHI.replace(',', '')}\n")
+    (unit,), _ = reading.list_units([tmp_path / "a.csv"])
+    documents = reading.read_unit(unit)
+    begun = [next(documents) for _ in range(4)]
+    assert len(begun[-1][1]) == 2 * before
+    read_header(tmp_path / "a.csv", "a.csv", ",")
+    assert sum(len(text) > 2 * before for _, text, _ in documents) == 1
+    assert csv.field_size_limit() == before
 
 
 def test_the_number_of_processes_does_not_change_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,20 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_model(model, folder / "tokenizer", folder / "export", {})
 
 
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained tiny encoder, exported with its tokenizer."""
+    from lang1.models.encoder import build_encoder, name_special_tokens, special_ids
+    from lang1.models.export import export_model
+
+    root = tmp_path_factory.mktemp("encoder")
+    write_tokenizer(root / "plain")
+    write_tokenizer(root / "tokenizer")
+    name_special_tokens(root / "tokenizer", root / "plain")
+    model = build_encoder("encoder-tiny", special_ids(root / "plain"), 1, 64)
+    return export_model(model, root / "tokenizer", root / "export", {"init": "random"})
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _quiet() -> None:
     runs.set_quiet(True)

@@ -12,23 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn import functional
-from training_data import start, wait_for_steps, write_tasks, write_tokenizer
+from training_data import start, wait_for_steps, write_tasks
 
 from lang1 import runs
-from lang1.config import FinetuneConfig, OptimizerConfig
-from lang1.errors import ConfigError, InputError
-from lang1.models.encoder import (
-    build_encoder,
-    is_encoder,
-    load_classifier,
-    name_special_tokens,
-    positions_of,
-    special_ids,
-)
-from lang1.models.export import copy_tokenizer, export_model
-from lang1.models.load import load_tokenizer
-from lang1.scoring.encoder import batch_by_length, class_logits, encode_notes, read_heads, score_notes
-from lang1.training import encoder_finetuning, finetune
+from lang1.config import FinetuneConfig, OptimizerConfig, PretrainConfig
+from lang1.errors import ConfigError, InputError, TrainingGaveUp
+from lang1.models.encoder import load_classifier, positions_of, special_ids
+from lang1.models.export import copy_tokenizer
+from lang1.models.load import is_encoder, load_tokenizer
+from lang1.scoring.encoder import class_logits, encode_notes, read_heads, score_notes
+from lang1.tasks.prompts import NOTE_TYPE_PER_TASK, question_for, read_questions
+from lang1.training import finetune, pretrain
+from lang1.training.distributed import World
+from lang1.training.encoder_finetuning import EncoderBase
+from lang1.training.finetuning import Setup, batch_loss, fetch, prepare
+from lang1.training.validation import measure
 
 RATES = OptimizerConfig(lr=2e-3, min_lr=0.0, warmup_steps=0, beta2=0.999, eps=1e-8, weight_decay=0.02, clip=None)
 JOINT = FinetuneConfig(
@@ -43,15 +41,14 @@ JOINT = FinetuneConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained tiny encoder, exported with its tokenizer."""
-    root = tmp_path_factory.mktemp("encoder")
-    write_tokenizer(root / "plain")
-    write_tokenizer(root / "tokenizer")
-    name_special_tokens(root / "tokenizer", root / "plain")
-    model = build_encoder("encoder-tiny", special_ids(root / "plain"), 1, 64)
-    return export_model(model, root / "tokenizer", root / "export", {"init": "random"})
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def loss_of_a_step(setup: Setup) -> torch.Tensor:
+    """The summed loss of step 3, in several batches."""
+    fetched = fetch(setup.cfg, setup.data, 1, 3, setup.world, setup.batches_of)
+    assert len(fetched.micro_batches) > 1
+    return torch.stack([batch_loss(setup, setup.net, batch) for batch in fetched.micro_batches]).sum()
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +78,12 @@ def test_the_folder_is_a_bert_classifier_with_a_head_a_task(joint: Path, tasks: 
     facts = runs.read_json(joint / "lang1.json")
     assert (facts["kind"], facts["init"], facts["balance"], facts["steps"]) == ("finetuned", "pretrained", "sqrt", 20)
     assert facts["rows_seen"] == dict.fromkeys(facts["tasks"], 40)
+    assert (facts["method"], facts["batch_size"], facts["learning_rate"]) == ("full", 10, 2e-3)
+    assert facts["examples"] == dict.fromkeys(facts["tasks"], 240)
+    manifest = runs.read_manifest(joint)["facts"]
+    assert (manifest["stopped_early"], manifest["processes"], manifest["batch_size"]) == (False, 1, 10)
+    assert {task: sum(counts) for task, counts in manifest["rows_by_class"].items()} == facts["examples"]
+    assert read_questions(joint) == read_questions(tasks)
     assert facts["pretraining"] == {"tokens": None, "sources": [], "unknown": None}
     seen = pq.read_table(joint / "seen.parquet")["note_hash"].to_pylist()
     assert set(pq.read_table(tasks / "los" / "train.parquet")["note_hash"].to_pylist()) <= set(seen)
@@ -91,16 +94,13 @@ def test_the_folder_is_a_bert_classifier_with_a_head_a_task(joint: Path, tasks: 
 def test_the_loss_is_the_plain_one_row_by_row(tasks: Path, encoder: Path) -> None:
     """Padding, sharing of notes, batches and heads change nothing."""
     cfg = replace(JOINT, tasks=("mortality", "los"), balance="none", batch_tokens=80)
-    heads = {"mortality": (0, 2), "los": (2, 6)}
-    data = encoder_finetuning.read_data(cfg, tasks, ["mortality", "los"], heads, encoder, 64, 1)
-    model = encoder_finetuning._start(cfg, encoder, 6, 1)
-    fetched = encoder_finetuning.fetch(cfg, data, 1, 3)
-    assert len(fetched.micro_batches) > 1
-    ours = sum(encoder_finetuning.head_loss(model, batch, data) for batch in fetched.micro_batches)
-    theirs, rows = torch.zeros(()), 0
+    setup = prepare(cfg, tasks, encoder, 1, ALONE)
+    model, data, heads = setup.net, setup.data, {"mortality": (0, 2), "los": (2, 6)}
+    ours = loss_of_a_step(setup)
+    theirs, rows, tokens = torch.zeros(()), 0, 0
     packs = [pack for group in data.groups for pack in group.drawn(1, 3)]
     for pack in packs:
-        text = data.train.rows.texts[pack.note]
+        text = data.train.texts[pack.note]
         ids = load_tokenizer(encoder)(text, add_special_tokens=False)["input_ids"][:20]
         special = special_ids(encoder)
         logits = model(input_ids=torch.tensor([[special.cls, *ids, special.sep]])).logits
@@ -110,8 +110,56 @@ def test_the_loss_is_the_plain_one_row_by_row(tasks: Path, encoder: Path) -> Non
                 logits[:, first:end], torch.tensor([label]), reduction="sum"
             )
             rows += 1
+        tokens += len(ids) + 2
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert sum(fetched.counts.values()) == rows
+    fetched = fetch(cfg, data, 1, 3, ALONE, setup.batches_of)
+    assert (sum(fetched.counts.values()), fetched.tokens) == (rows, tokens)
+
+
+def test_model_and_batches_go_to_the_device_of_the_world(
+    tasks: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`meta` stands for a GPU: a tensor that stayed on the processor would not meet those of the model."""
+    # transformers leaves a mask away that hides nothing; meta tensors have no values to see that by
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *mask: False)
+    elsewhere = World(0, 1, torch.device("meta"))
+    setup = prepare(replace(JOINT, batch_tokens=80), tasks, encoder, 1, elsewhere)
+    assert {parameter.device.type for parameter in setup.net.parameters()} == {"meta"}
+    loss = loss_of_a_step(setup)
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert all(parameter.grad.device.type == "meta" for parameter in setup.net.classifier.parameters())
+
+
+def test_any_checkpoint_of_a_pretraining_is_a_start(tokens: Path, tasks: Path, tmp_path: Path) -> None:
+    rates = OptimizerConfig(lr=3e-3, min_lr=1e-4, warmup_steps=1)
+    cfg = PretrainConfig(
+        preset="encoder-tiny", context_length=34, global_batch=8, micro_batch=4, steps=4, val_every=4, val_batches=1,
+        checkpoint_every=2, keep_checkpoints=2, threads=1, optimizer=rates,
+    )  # fmt: skip
+    pretrain(cfg, tokens=tokens, out=tmp_path / "pretraining", seed=1)
+    short = replace(JOINT, tasks=("mortality",), max_steps_per_task=2, val_every=2)
+    starts = {name: tmp_path / "pretraining" / name for name in ("step-00000002", "step-00000004", "export")}
+    for name, model in starts.items():
+        finetune(short, tasks=tasks, model=model, out=tmp_path / name, seed=1)
+    early, late, export = ((tmp_path / name / "model.safetensors").read_bytes() for name in starts)
+    assert late == export != early
+    facts = [runs.read_json(tmp_path / name / "lang1.json")["pretraining"] for name in starts]
+    assert facts[1] == facts[2] and facts[1]["tokens"] == runs.read_manifest(tokens)["identity"]
+    hashed = runs.read_manifest(tmp_path / "export")["inputs"]["model"]
+    (tmp_path / "pretraining" / "curve.jsonl").write_text("")  # no part of the model
+    finetune(short, tasks=tasks, model=starts["export"], out=tmp_path / "export", seed=1)
+    assert runs.read_manifest(tmp_path / "export")["inputs"]["model"] == hashed
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("inf")])
+def test_logits_that_are_not_finite_end_it(tasks: Path, encoder: Path, value: float) -> None:
+    """An option's own logit may be -inf too, and is none that the task does not have."""
+    setup = prepare(JOINT, tasks, encoder, 1, ALONE)
+    with torch.no_grad():
+        setup.net.classifier.bias[4] = value
+    with pytest.raises(TrainingGaveUp):
+        measure(setup.net, setup.data.val, JOINT.batch_tokens, torch.float32, ALONE, setup.batches_of)
 
 
 def test_a_run_killed_at_a_random_moment_ends_as_an_undisturbed_one(
@@ -151,7 +199,8 @@ def test_without_progress_it_ends_early_and_random_init_takes_the_shape_only(
 
 
 def test_a_head_is_drawn_by_seed_and_name_alone(encoder: Path) -> None:
-    one, two, other = (encoder_finetuning._start(JOINT, encoder, 4, seed) for seed in (1, 1, 2))
+    base = EncoderBase(encoder, False, {"los": question_for("los", NOTE_TYPE_PER_TASK["los"])})
+    one, two, other = (base.load(seed) for seed in (1, 1, 2))
     torch.manual_seed(99)
     torch.testing.assert_close(one.classifier.weight, two.classifier.weight, rtol=0, atol=0)
     torch.testing.assert_close(one.bert.pooler.dense.weight, two.bert.pooler.dense.weight, rtol=0, atol=0)
@@ -185,6 +234,25 @@ def test_another_encoder_s_folder_will_do(tasks: Path, encoder: Path, tmp_path: 
     assert len(note.ids) == room and class_logits(model, [note.ids], special.pad).shape == (1, 2)
 
 
+def test_a_distilbert_s_second_layer_of_the_head_is_drawn_too(tasks: Path, encoder: Path, tmp_path: Path) -> None:
+    from transformers import DistilBertConfig, DistilBertForMaskedLM
+
+    shape = DistilBertConfig(
+        vocab_size=special_ids(encoder).entries, dim=16, n_layers=1, n_heads=2, hidden_dim=32,
+        max_position_embeddings=40,
+    )  # fmt: skip
+    DistilBertForMaskedLM(shape).save_pretrained(tmp_path / "start")
+    copy_tokenizer(encoder, tmp_path / "start")
+    base = EncoderBase(tmp_path / "start", False, {"los": question_for("los", NOTE_TYPE_PER_TASK["los"])})
+    one, two, other = (base.load(seed).pre_classifier.weight for seed in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+    assert one.std().item() == pytest.approx(0.02, rel=0.2)
+    cfg = replace(JOINT, tasks=("mortality",), max_steps_per_task=1, val_every=1)
+    finetune(cfg, tasks=tasks, model=tmp_path / "start", out=tmp_path / "model", seed=1)
+    assert read_heads(tmp_path / "model") == {"mortality": (0, 2)}
+    load_classifier(tmp_path / "model")
+
+
 def test_a_note_s_head_is_kept_what_is_cut_is_counted_and_text_is_never_special(encoder: Path) -> None:
     tokenizer, special = load_tokenizer(encoder), special_ids(encoder)
     texts = ["chest pain " * 60, "stable", "the note says <mask> and </s> and <s>"]
@@ -204,13 +272,14 @@ def test_batches_and_padding_change_no_logit(joint: Path) -> None:
     )  # fmt: skip
     alone = np.concatenate([class_logits(model, [note.ids], special.pad).detach().double().numpy() for note in notes])
     np.testing.assert_allclose(score_notes(model, notes, batch_tokens=60, pad=special.pad), alone, atol=1e-5)
-    batches = list(batch_by_length([3, 20, 7, 20], 40))
-    assert batches == [[1, 3], [2, 0]]
 
 
 def test_faults_are_told_in_a_line(tasks: Path, encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"finetune.batch_size: 3 is less than a row of each of 5 tasks"):
         finetune(replace(JOINT, batch_size=3), tasks=tasks, model=encoder, out=tmp_path / "model", seed=1)
+    for changed in ({"method": "lora"}, {"activation_checkpointing": True}, {"sharding": "full"}):
+        with pytest.raises(ConfigError, match=f"finetune.{next(iter(changed))}: .* an encoder is finetuned with"):
+            finetune(replace(JOINT, **changed), tasks=tasks, model=encoder, out=tmp_path / "model", seed=1)
     with pytest.raises(InputError, match="without the head of a task"):
         read_heads(encoder)
     broken = tmp_path / "broken"

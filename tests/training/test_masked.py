@@ -18,7 +18,8 @@ from lang1.config import OptimizerConfig, PretrainConfig, RunConfig
 from lang1.config.data import ExtractConfig
 from lang1.errors import ConfigError
 from lang1.models import export_checkpoint
-from lang1.models.encoder import ENCODERS, SpecialIds, build_encoder, encoder_config, is_encoder, special_ids
+from lang1.models.encoder import ENCODERS, SpecialIds, build_encoder, encoder_config, special_ids
+from lang1.models.load import is_encoder
 from lang1.models.origin import read_pretraining
 from lang1.training import masked, pretrain
 from lang1.training.blocks import fetch, open_corpus
@@ -169,6 +170,9 @@ def test_the_folder_says_what_it_learned_from(undisturbed: Path, tokens: Path) -
     assert is_encoder(undisturbed / "export")
     manifest = runs.read_manifest(undisturbed)["facts"]
     assert manifest["tokens_by_source"] == {"clinical": 24 * 8 * 32}
+    speeds = [row["tokens_per_second"] for row in runs.read_lines(undisturbed / "speed.jsonl")]
+    seconds = sum(manifest["cost"]["tokens"] / 24 / speed for speed in speeds)  # not of [CLS] and [SEP], nor of padding
+    assert manifest["cost"]["seconds"] == pytest.approx(seconds, abs=0.002)
 
 
 def test_a_run_killed_at_a_random_moment_ends_as_an_undisturbed_one(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ranks import SMALL, curve, ended, pretrained, start
 
-from lang1.models.encoder import is_encoder
+from lang1.models.load import is_encoder
 
 ENCODER = replace(SMALL, preset="encoder-tiny", context_length=34, steps=8, val_every=4, checkpoint_every=4)
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from lang1.config import FinetuneConfig
 from lang1.models.load import load_model, load_tokenizer
 from lang1.scoring.options import encode_prompts, score_prompts
+from lang1.training import asked
 from lang1.training.asked import Rows, balance_factors, draw_examples, make_groups, read_questions, read_rows
 from lang1.training.packs import answer_loss, make_batches, option_logits
 
@@ -142,6 +144,36 @@ def test_fewer_examples_lie_among_the_more_with_each_class_in_its_share() -> Non
             assert abs(rows - most * whole[label] / 5000) <= 1
     assert taken != {row["row_id"] for row in examples(5000, seed=2, most=4000)}
     assert examples(80, most=100) == examples(80)
+
+
+def test_shares_are_kept_whatever_the_classes_and_the_number() -> None:
+    """Rounding each class alone is more than a row off where many small ones stand beside a large one."""
+    for counts in ([907, 31, 31, 31], [1003, 17, 17, 17, 17], [600, 100, 90, 80, 70, 60], [5, 4, 3, 2, 1]):
+        labels = [label for label, count in enumerate(counts) for _ in range(count)]
+        rows = [{"row_id": f"r{i}", "note_hash": f"n{i}", "label": label} for i, label in enumerate(labels)]
+        taken: set[object] = set()
+        for most in range(1, len(rows), 7):
+            drawn = draw_examples(rows, most, 1)
+            ids = {row["row_id"] for row in drawn}
+            assert len(ids) == most and taken <= ids
+            found, taken = Counter(row["label"] for row in drawn), ids
+            for label, count in enumerate(counts):
+                assert abs(found[label] - most * count / len(rows)) < 1, (counts, most)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_rows_that_are_drawn_have_the_texts_of_the_file(
+    split: str, tasks: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The texts are read after the draw, batch by batch."""
+    monkeypatch.setattr(asked, "TEXTS_A_BATCH", 7)
+    cfg = FinetuneConfig(tasks=("los",), examples=25, val_rows=11)
+    tokenizer = load_tokenizer(model_folder)
+    rows = read_rows(tasks, split, read_questions(tasks, ["los"], tokenizer), tokenizer, cfg, 256, seed=1)  # type: ignore[arg-type]
+    table = {row["row_id"]: row["text"] for row in pq.read_table(tasks / "los" / f"{split}.parquet").to_pylist()}
+    assert len(rows.packs) == {"train": 25, "val": 11}[split] < len(table)
+    for pack in rows.packs:
+        assert rows.texts[pack.note] == table[pack.rows[0]]
 
 
 def test_tasks_that_share_notes_go_on_sharing_them_among_few_examples(tasks: Path, model_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -119,7 +120,7 @@ def test_an_alert_address_that_cannot_be_used_is_refused_before_training_and_not
 def test_a_package_that_is_missing_is_named_with_the_line_to_type(
     config: SinksConfig, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=rf"pip install 'lang1\[{extra}\]'"):
         open_sinks(config, tmp_path, name="run")
 

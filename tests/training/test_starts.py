@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,14 @@ import pytest
 import torch
 from ranks import SMALL
 from safetensors.torch import load_file, save_file
-from training_data import write_tasks, write_tokens
+from training_data import WORDS, write_tasks, write_tokens
 
 from lang1 import runs
-from lang1.config import FinetuneConfig, LoraConfig, OptimizerConfig
+from lang1.config import FinetuneConfig, LoraConfig, OptimizerConfig, SweepConfig
 from lang1.errors import InputError
-from lang1.models.load import load_model, load_tokenizer
-from lang1.training import finetune, pretrain
+from lang1.models.load import load_model, load_scorer, load_tokenizer
+from lang1.remede.provenance import describe_model
+from lang1.training import finetune, pretrain, sweep
 
 CFG = FinetuneConfig(
     tasks=("mortality",),
@@ -29,6 +31,7 @@ CFG = FinetuneConfig(
     max_note_tokens=20,
     threads=1,
 )
+LORA = replace(CFG, method="lora")
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,65 @@ def test_other_classes_are_finetuned_whole_and_by_adapters(
         assert not torch.allclose(before, after(input_ids=tokens).logits, atol=1e-4)
     full, again = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("full", "again"))
     assert full == again, "something draws without the seed, such as GPT-2's own dropout"
+
+
+def with_vocabulary(start: Path, model: Path, name: str, kind: str) -> Path:
+    """The folder with a tokenizer that is one file of words, as BERT's has been from the first."""
+    shutil.copytree(start, model)
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Answer", ":", *"ABCDE", *WORDS]
+    (model / name).write_text("".join(f"{word}\n" for word in words))
+    runs.write_json(model / "tokenizer_config.json", {"tokenizer_class": kind, "do_lower_case": False})
+    return model
+
+
+@pytest.mark.parametrize("start", ["model_folder", "encoder"])
+def test_a_vocabulary_in_a_file_of_its_own_goes_with_the_model(
+    start: str, tasks: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model = with_vocabulary(request.getfixturevalue(start), tmp_path / "start", "vocab.txt", "BertTokenizer")
+    ids = load_tokenizer(model)("patient denies fever")["input_ids"]
+    assert 1 not in ids
+    finetune(CFG, tasks=tasks, model=model, out=tmp_path / "model", seed=1)
+    assert load_tokenizer(tmp_path / "model")("patient denies fever")["input_ids"] == ids
+    before = describe_model(tmp_path / "model")["tokenizer_sha256"]
+    (tmp_path / "model" / "vocab.txt").write_text("another\n")
+    assert describe_model(tmp_path / "model")["tokenizer_sha256"] != before
+
+
+@pytest.mark.parametrize("start", ["model_folder", "encoder"])
+def test_a_vocabulary_that_would_be_left_behind_is_told_before_training(
+    start: str, tasks: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model = with_vocabulary(
+        request.getfixturevalue(start), tmp_path / "start", "prophetnet.tokenizer", "ProphetNetTokenizer"
+    )
+    with pytest.raises(InputError, match=r"start: its vocabulary is in a file that lang1 does not know"):
+        finetune(CFG, tasks=tasks, model=model, out=tmp_path / "model", seed=1)
+    assert not (tmp_path / "model" / "curve.jsonl").exists()
+
+
+@pytest.mark.parametrize(("package", "cfg"), [("peft", LORA), ("optuna", CFG)])
+def test_a_package_that_is_missing_is_named_with_the_line_to_type(
+    package: str, cfg: FinetuneConfig, tasks: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == package else found(name, *more)
+    )
+    with pytest.raises(InputError, match=rf"needs {package}: pip install 'lang1\[tune\]'"):
+        sweep(SweepConfig(trials=1, steps=1), cfg, tasks=tasks, model=model_folder, out=tmp_path / "sweep", seed=1)
+    if package == "peft":
+        with pytest.raises(InputError, match=r"finetune\.method: lora: needs peft"):
+            finetune(cfg, tasks=tasks, model=model_folder, out=tmp_path / "model", seed=1)
+
+
+def test_an_encoder_is_no_causal_language_model(encoder: Path) -> None:
+    """transformers would read it as a decoder that lacks nothing, and answer by it."""
+    for read in (load_model, lambda folder: load_scorer(folder, torch.float32)):
+        with pytest.raises(InputError, match=r"an encoder, not a causal language model"):
+            read(encoder)
 
 
 def test_pickled_weights_are_named_and_not_read(tasks: Path, model_folder: Path, tmp_path: Path) -> None:

@@ -90,6 +90,18 @@ def test_a_trial_is_the_beginning_of_the_finetuning_itself(
     assert ours == theirs
 
 
+def test_a_rate_that_is_given_is_no_part_of_the_search_and_all_steps_are_counted(
+    searched: Path, tasks: Path, model_folder: Path
+) -> None:
+    other = replace(CFG, optimizer=replace(CFG.optimizer, lr=5e-5))
+    before = (searched / "trials.json").stat().st_mtime_ns
+    manifest = sweep(SEARCH, other, tasks=tasks, model=model_folder, out=searched, seed=7)
+    assert (searched / "trials.json").stat().st_mtime_ns == before
+    assert manifest["counts"] == {"trials": SEARCH.trials, "steps": SEARCH.trials * SEARCH.steps}
+    with pytest.raises(InputError, match="made with other settings"):
+        sweep(SEARCH, replace(CFG, batch_size=6), tasks=tasks, model=model_folder, out=searched, seed=7)
+
+
 def test_optuna_reads_the_study(searched: Path) -> None:
     import optuna
     from optuna.storages import JournalStorage

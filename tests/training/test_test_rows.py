@@ -64,12 +64,14 @@ def with_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tasks
 
 
+@pytest.mark.parametrize("kind", ["model_folder", "encoder"])
 def test_every_file_of_the_tasks_that_is_opened_is_one_to_learn_from(
-    with_tests: Path, model_folder: Path, tmp_path: Path
+    with_tests: Path, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    model = request.getfixturevalue(kind)
     arguments = [json.dumps(configuration.dump(value)) for value in (SEARCH, CFG)]
     done = subprocess.run(
-        [sys.executable, "-c", TRACED, *arguments, str(with_tests), str(model_folder), str(tmp_path)],
+        [sys.executable, "-c", TRACED, *arguments, str(with_tests), str(model), str(tmp_path)],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -81,14 +83,18 @@ def test_every_file_of_the_tasks_that_is_opened_is_one_to_learn_from(
     assert opened - learned <= {"manifest.json", "questions.json"}
 
 
-def test_both_run_where_the_test_splits_are_not(with_tests: Path, model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["model_folder", "encoder"])
+def test_both_run_where_the_test_splits_are_not(
+    with_tests: Path, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model = request.getfixturevalue(kind)
     bare = tmp_path / "tasks"
     shutil.copytree(with_tests, bare)
     for path in [*bare.glob("*/te*.parquet")]:
         path.unlink()
     for tasks, out in ((with_tests, "whole"), (bare, "bare")):
-        sweep(SEARCH, CFG, tasks=tasks, model=model_folder, out=tmp_path / out / "sweep", seed=1)
-        finetune(CFG, tasks=tasks, model=model_folder, out=tmp_path / out / "model", seed=1)
+        sweep(SEARCH, CFG, tasks=tasks, model=model, out=tmp_path / out / "sweep", seed=1)
+        finetune(CFG, tasks=tasks, model=model, out=tmp_path / out / "model", seed=1)
     for name in ("sweep/trials.json", "model/curve.jsonl", "model/model.safetensors"):
         assert (tmp_path / "bare" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     ours, theirs = (runs.read_manifest(tmp_path / out / "model")["inputs"] for out in ("whole", "bare"))

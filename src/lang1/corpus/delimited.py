@@ -11,6 +11,7 @@ Rows are counted from 1, without the header.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -80,11 +81,21 @@ def read_header(path: Path, name: str, delimiter: str) -> tuple[list[str], int]:
             break
     text, _ = _text(head[:end].removeprefix(b"\xef\xbb\xbf"))
     try:
-        csv.field_size_limit(LONGEST_FIELD)  # a scan in this process may have lifted it
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        with fields_up_to(LONGEST_FIELD):
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error:  # a field beyond the module's limit
         raise InputError(f"{name}: the first row is no header; a field does not end (a broken quote?)") from None
     return [column.strip() for column in rows[0]] if rows else [], end
+
+
+@contextlib.contextmanager
+def fields_up_to(characters: int) -> Iterator[None]:
+    """Let csv read fields of so many characters; the limit, which is the whole process's, is given back."""
+    before = csv.field_size_limit(characters)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _text(raw: bytes) -> tuple[str, bool]:

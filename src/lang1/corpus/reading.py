@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lang1.corpus import shards
+from lang1.corpus.delimited import fields_up_to
 from lang1.corpus.web import _iter_zstd, _split_lines
 from lang1.errors import InputError
 
@@ -169,19 +170,19 @@ def _read_lines(unit: Unit) -> Iterator[Document]:
 
 
 def _read_csv(unit: Unit) -> Iterator[Document]:
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.reader(_lines(unit.path), delimiter="\t" if unit.kind == ".tsv" else ",", strict=True)
-    try:
-        header = next(rows, [])
-        for name in header:  # a file without a header has its first row there
-            yield "(header)", name, False
-        names = [f"column {i + 1}{f' {name}' if _is_plain(header) else ''}" for i, name in enumerate(header)]
-        for row in rows:
-            for i, value in enumerate(row):
-                if value:
-                    yield names[i] if i < len(names) else "beyond the header", value, False
-    except csv.Error:
-        raise InputError(f"{unit.path}: line {rows.line_num}: not readable as CSV (a broken quote?)") from None
+    with fields_up_to(sys.maxsize):
+        rows = csv.reader(_lines(unit.path), delimiter="\t" if unit.kind == ".tsv" else ",", strict=True)
+        try:
+            header = next(rows, [])
+            for name in header:  # a file without a header has its first row there
+                yield "(header)", name, False
+            names = [f"column {i + 1}{f' {name}' if _is_plain(header) else ''}" for i, name in enumerate(header)]
+            for row in rows:
+                for i, value in enumerate(row):
+                    if value:
+                        yield names[i] if i < len(names) else "beyond the header", value, False
+        except csv.Error:
+            raise InputError(f"{unit.path}: line {rows.line_num}: not readable as CSV (a broken quote?)") from None
 
 
 def _is_plain(names: Iterable[str]) -> bool:

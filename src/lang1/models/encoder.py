@@ -1,4 +1,4 @@
-"""Encoders: a BERT of a preset with fresh weights, and folders of encoders told from those of causal LMs.
+"""Encoders: a BERT of a preset with fresh weights, the tokens that it needs, and classifiers that are made of one.
 
 `nyutron-109m` is BERT-base (Devlin et al. 2019, arXiv:1810.04805), the shape of NYUTron (Jiang et al., Nature
 2023;619:357-62): 109,482,240 parameters with BERT's vocabulary of 30,522 entries and the pooler. Pretraining has the
@@ -9,7 +9,6 @@ nothing in training draws from torch's generator, so that a resumed run repeats 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast, get_args
@@ -18,7 +17,7 @@ from lang1 import runs
 from lang1.config import EncoderPreset, Preset, ShapeOverrides
 from lang1.errors import ConfigError, InputError
 from lang1.models.build import draw_weights
-from lang1.models.load import hide_progress_bars, load_config
+from lang1.models.load import hide_progress_bars, load_config, load_tokenizer, without_dropout
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertForMaskedLM
@@ -138,8 +137,6 @@ def special_ids(folder: Path) -> SpecialIds:
 
     A tokenizer without a mask token gets one entry more. Raises InputError for one without an end-of-text token.
     """
-    from lang1.models.load import load_tokenizer
-
     tokenizer = load_tokenizer(folder)
     sep = _first(tokenizer.sep_token_id, tokenizer.eos_token_id)
     if sep is None:
@@ -158,8 +155,6 @@ def _first(*ids: int | None) -> int | None:
 def name_special_tokens(folder: Path, source: Path) -> None:
     """Tell transformers, in the tokenizer configuration in `folder`, which tokens an encoder uses; `source` is the
     tokenizer that it was copied from. A mask token that the vocabulary lacks becomes its last entry."""
-    from lang1.models.load import load_tokenizer
-
     tokenizer = load_tokenizer(source)
     config = runs.read_json(folder / TOKENIZER_CONFIG)
     sep = tokenizer.sep_token or tokenizer.eos_token
@@ -170,18 +165,6 @@ def name_special_tokens(folder: Path, source: Path) -> None:
         "mask_token": tokenizer.mask_token or MASK,
     }
     runs.write_json(folder / TOKENIZER_CONFIG, config)
-
-
-def is_encoder(folder: Path) -> bool:
-    """Whether a Hugging Face folder holds an encoder: a masked LM, or a classifier that was made of one."""
-    path = folder / "config.json"
-    if not path.is_file():
-        return False
-    try:
-        named = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
-    except (ValueError, AttributeError):
-        return False  # load_config says what is wrong with it
-    return any(str(name).endswith(("ForMaskedLM", "ForSequenceClassification")) for name in named)
 
 
 def load_classifier(folder: Path, labels: int | None = None) -> Any:
@@ -199,8 +182,7 @@ def load_classifier(folder: Path, labels: int | None = None) -> Any:
     hide_progress_bars()
     config = load_config(folder)
     if labels is not None:
-        config.num_labels = labels
-        switch_dropout_off(config)
+        without_dropout(config).num_labels = labels
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # a table of the weights that the head lacks, which is what we look at ourselves
     try:
@@ -223,18 +205,11 @@ def load_classifier(folder: Path, labels: int | None = None) -> Any:
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(found["missing_keys"])
-    body = [name for name in missing if not _is_of_head(name)]
+    body = [name for name in missing if not is_of_head(name)]
     wrong = body if labels is not None else missing
     if wrong:
         raise InputError(f"{folder}: weights lack {', '.join(wrong[:3])}; give the folder of a whole encoder")
     return model.eval()
-
-
-def switch_dropout_off(config: Any) -> None:
-    """Set every dropout of a configuration to 0."""
-    for key, value in config.to_dict().items():
-        if "dropout" in key and isinstance(value, float):
-            setattr(config, key, 0.0)
 
 
 def positions_of(config: Any) -> int:
@@ -243,15 +218,16 @@ def positions_of(config: Any) -> int:
     return most - (int(config.pad_token_id) + 1 if config.model_type in COUNTED_FROM_PADDING else 0)
 
 
-def _is_of_head(name: str) -> bool:
-    return name.startswith(("classifier.", "score.")) or ".pooler." in name
+def is_of_head(name: str) -> bool:
+    """Whether a parameter is no part of the body: also DistilBERT's layer before the classifier."""
+    return name.startswith(("classifier.", "pre_classifier.", "score.")) or ".pooler." in name
 
 
 def draw_head(model: Any, seed: int) -> None:
     """Fresh pooler and classifier, matrices N(0, 0.02) keyed by seed and name, biases 0."""
     import torch
 
-    head = {name: parameter for name, parameter in model.named_parameters() if _is_of_head(name)}
+    head = {name: parameter for name, parameter in model.named_parameters() if is_of_head(name)}
     draw_weights(model, seed, set(head))
     with torch.no_grad():
         for parameter in head.values():

@@ -18,11 +18,12 @@ from typing import Any
 from lang1 import runs
 from lang1.errors import InputError
 from lang1.models.build import parameter_count
-from lang1.models.encoder import is_encoder
-from lang1.models.load import hide_progress_bars, is_gguf, load_config, load_tokenizer
+from lang1.models.load import VOCABULARIES, hide_progress_bars, is_encoder, is_gguf, load_config, load_tokenizer
 from lang1.models.origin import CARD
 
 WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer"
+"""folder in a tokens folder, and beside the checkpoints of a pretraining run"""
 MODEL = "model."
 """of a checkpoint's tensors: what the names of weights begin with; others are the optimizer's"""
 HASHES = "hashes.json"
@@ -57,7 +58,7 @@ def export_checkpoint(*, checkpoint: Path, out: Path) -> Path:
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; choose another --out")
     facts = runs.read_json(checkpoint / FACTS)
-    return export_model(read_checkpoint(checkpoint), checkpoint.parent / "tokenizer", out, facts)
+    return export_model(read_checkpoint(checkpoint), checkpoint.parent / TOKENIZER, out, facts)
 
 
 def read_checkpoint(checkpoint: Path) -> Any:
@@ -142,11 +143,29 @@ def copy_tokenizer(source: Path, out: Path) -> None:
 
 
 def _is_tokenizer_file(name: str) -> bool:
-    return name.startswith(("tokenizer", "special_tokens_map", "added_tokens", "chat_template")) or name in {
-        "vocab.json",
-        "merges.txt",
-        "spiece.model",
-    }
+    begins = name.startswith(("tokenizer", "special_tokens_map", "added_tokens", "chat_template"))
+    return begins or name in VOCABULARIES
+
+
+def check_tokenizer_copies(source: Path) -> None:
+    """Raise InputError unless what `copy_tokenizer` takes from `source` is its whole tokenizer: before a training."""
+    if is_gguf(source):
+        return
+    with tempfile.TemporaryDirectory(prefix="lang1-") as folder:
+        copy = Path(folder)
+        copy_tokenizer(source, copy)
+        if (source / "config.json").is_file():  # may alone say whose tokenizer it is
+            shutil.copyfile(source / "config.json", copy / "config.json")
+        whole = load_tokenizer(source).get_vocab()
+        try:
+            ours = load_tokenizer(copy).get_vocab()
+        except InputError:
+            ours = {}
+    if whole != ours:
+        raise InputError(
+            f"{source}: its vocabulary is in a file that lang1 does not know as a tokenizer's ({len(ours):,} of "
+            f"{len(whole):,} entries are in those that it knows); save the tokenizer as tokenizer.json"
+        )
 
 
 def model_card(model: Any, facts: dict[str, Any]) -> str:

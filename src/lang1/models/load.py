@@ -7,15 +7,20 @@ it makes from what the file holds. A quantised file gives the numbers of its qua
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from lang1.errors import InputError
+from lang1.errors import InputError, require_package
+
+VOCABULARIES = frozenset(
+    {"vocab.json", "vocab.txt", "merges.txt", "bpe.codes", "spiece.model", "sentencepiece.bpe.model"}
+)
+"""files of a tokenizer folder whose names do not begin with `tokenizer`"""
 
 
 def load_model(folder: Path, config: Any = None) -> Any:
@@ -27,6 +32,10 @@ def load_model(folder: Path, config: Any = None) -> Any:
     from transformers import AutoModelForCausalLM
 
     place, options = _source(folder)
+    if is_encoder(folder):  # transformers would read it as a decoder that lacks nothing
+        raise InputError(
+            f"{folder}: an encoder, not a causal language model; only finetune, sweep and evaluate take it"
+        )
     _refuse_pickle(folder)
     hide_progress_bars()
     try:
@@ -60,14 +69,19 @@ def load_scorer(folder: Path, dtype: Any) -> tuple[Any, Any]:
     from lang1.models.fast import use_fast_attention
 
     model, tokenizer = load_model(folder), load_tokenizer(folder)
+    check_vocabulary(folder, model, tokenizer)
+    use_fast_attention(on_device(model), dtype)
+    return model, tokenizer
+
+
+def check_vocabulary(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Raise InputError for a tokenizer that has ids without an embedding."""
     entries = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > entries:
         raise InputError(
             f"{folder}: the tokenizer has {len(tokenizer)} entries and the model {entries}; "
             "the two are not of one model"
         )
-    use_fast_attention(on_device(model), dtype)
-    return model, tokenizer
 
 
 def on_device(model: Any) -> Any:
@@ -96,13 +110,33 @@ def load_tokenizer(folder: Path) -> Any:
     place, options = _source(folder)
     try:
         return AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:  # TypeError: its class finds no vocabulary
         belongs = (
             "the file holds none that transformers reads"
             if options
             else ("a tokenizer.json or tokenizer.model belongs there")
         )
         raise InputError(f"{folder}: its tokenizer cannot be read ({type(error).__name__}); {belongs}") from None
+
+
+def is_encoder(folder: Path) -> bool:
+    """Whether a Hugging Face folder holds an encoder: a masked LM, or a classifier that was made of one."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return False
+    try:
+        named = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
+    except (ValueError, AttributeError):
+        return False  # load_config says what is wrong with it
+    return any(str(name).endswith(("ForMaskedLM", "ForSequenceClassification")) for name in named)
+
+
+def without_dropout(config: Any) -> Any:
+    """The configuration with every dropout at 0, those of attention, residuals and embeddings alike."""
+    for key, value in config.to_dict().items():
+        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
+            setattr(config, key, 0.0)
+    return config
 
 
 def is_gguf(path: Path) -> bool:
@@ -135,8 +169,7 @@ def _quietly(path: Path) -> Iterator[None]:
 def _source(path: Path) -> tuple[Path, dict[str, str]]:
     """The folder that transformers reads, and the GGUF file in it. Raises InputError for anything else."""
     if is_gguf(path):
-        if importlib.util.find_spec("gguf") is None:
-            raise InputError(f"{path}: reading a GGUF file needs the package gguf; pip install 'lang1[gguf]'")
+        require_package("gguf", f"{path}: a GGUF file", "gguf")
         return path.parent, {"gguf_file": path.name}
     if not (path / "config.json").is_file() and not (path / "tokenizer_config.json").is_file():
         raise InputError(f"{path}: not a Hugging Face folder (no config.json); give the folder of an exported model")

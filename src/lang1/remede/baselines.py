@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,10 @@ def fit(
     if headline_auroc(val.labels, np.ones((len(val.labels), options))) is None:
         return "the validation rows are all of one class: nothing to tune on"
     best, chosen, tried = -1.0, Fitted(lambda _: np.zeros(0), {}), list[dict[str, Any]]()
-    narrowed = _narrow(train) if name.endswith("xgboost") else None
+    boosts = name.endswith("xgboost")
+    fitted = _boosting(train, val, options, seed, threads) if boosts else partial(_logistic, train, options)
     for candidate in draw(name, trials, seed):
-        if narrowed is None:
-            found = _logistic(train, options, candidate["C"])
-        else:
-            found = _boosting(train, val, options, candidate, narrowed, seed, threads)
+        found = fitted(candidate)
         value = headline_auroc(val.labels, found.predict(val.features)) or 0.0
         tried.append(found.facts | {"validation": round(value, 6)})
         if value > best:  # one model at a time is held beside the best
@@ -225,11 +224,11 @@ def _codes(column: Any) -> dict[str, float]:
     return {str(levels[i]): float(code) for code, i in enumerate(order)}
 
 
-def _logistic(train: Labelled, options: int, strength: float) -> Fitted:
+def _logistic(train: Labelled, options: int, candidate: dict[str, Any]) -> Fitted:
     from sklearn.linear_model import LogisticRegression
 
     # a looser tolerance stops before it has learnt a rare outcome: 0.60 for 0.82 on denial
-    model = LogisticRegression(C=strength, max_iter=1000, tol=1e-4)
+    model = LogisticRegression(C=candidate["C"], max_iter=1000, tol=1e-4)
     model.fit(train.features, train.labels)
 
     def predict(features: Any) -> Floats:
@@ -237,19 +236,16 @@ def _logistic(train: Labelled, options: int, strength: float) -> Fitted:
         p_NK[:, model.classes_] = model.predict_proba(features)
         return p_NK
 
-    return Fitted(predict, {"C": strength})
+    return Fitted(predict, candidate)
 
 
 def _boosting(
-    train: Labelled,
-    val: Labelled,
-    options: int,
-    candidate: dict[str, Any],
-    narrowed: Callable[[Any], Any],
-    seed: int,
-    threads: int,
-) -> Fitted:
+    train: Labelled, val: Labelled, options: int, seed: int, threads: int
+) -> Callable[[dict[str, Any]], Fitted]:
+    """Candidate to fitted trees; the rows are binned once for all of them."""
     import xgboost as xgb
+
+    narrowed = _narrow(train)
 
     def matrix(features: Any, labels: Ints | None = None) -> xgb.DMatrix:
         if isinstance(features, tuple):
@@ -260,12 +256,6 @@ def _boosting(
     settings = {
         "tree_method": "hist",
         "max_bin": 32,
-        "max_depth": candidate["depth"],
-        "eta": candidate["eta"],
-        "subsample": candidate["subsample"],
-        "colsample_bytree": candidate["columns"],
-        "min_child_weight": candidate["leaf_weight"],
-        "lambda": candidate["penalty"],
         "nthread": threads,
         "seed": seed,
         "verbosity": 0,
@@ -275,21 +265,35 @@ def _boosting(
             else {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": options}
         ),
     }
-    model = xgb.train(
-        settings,
-        matrix(train.features, train.labels),
-        TREES,
-        evals=[(matrix(val.features, val.labels), "val")],
-        early_stopping_rounds=PATIENCE,
-        verbose_eval=False,
-    )
-    rounds = model.best_iteration + 1
+    learned, tuned = matrix(train.features, train.labels), matrix(val.features, val.labels)
 
-    def predict(features: Any) -> Floats:
-        p = model.predict(matrix(features), iteration_range=(0, rounds)).astype(np.float64)
-        return np.column_stack([1 - p, p]) if options == 2 else p
+    def fitted(candidate: dict[str, Any]) -> Fitted:
+        chosen = {
+            "max_depth": candidate["depth"],
+            "eta": candidate["eta"],
+            "subsample": candidate["subsample"],
+            "colsample_bytree": candidate["columns"],
+            "min_child_weight": candidate["leaf_weight"],
+            "lambda": candidate["penalty"],
+        }
+        model = xgb.train(
+            settings | chosen,
+            learned,
+            TREES,
+            evals=[(tuned, "val")],
+            early_stopping_rounds=PATIENCE,
+            verbose_eval=False,
+        )
+        rounds = model.best_iteration + 1
 
-    return Fitted(predict, candidate | {"trees": rounds})
+        def predict(features: Any) -> Floats:
+            rows = tuned if features is val.features else matrix(features)
+            p = model.predict(rows, iteration_range=(0, rounds)).astype(np.float64)
+            return np.column_stack([1 - p, p]) if options == 2 else p
+
+        return Fitted(predict, candidate | {"trees": rounds})
+
+    return fitted
 
 
 def _narrow(train: Labelled) -> Callable[[Any], Any]:

@@ -1,5 +1,5 @@
 -- stays, members, checked, spelled_codes (lang1.tasks) -> lace_parts: a row a stay with what the LACE index asks.
--- What is not known is null. `half_year` and `transfer_us` are variables.
+-- What is not known is null. `transfer_us` is a variable.
 
 -- Diseases: the codes of the stay and of the patient's earlier encounters of any class.
 CREATE TABLE stay_codes AS

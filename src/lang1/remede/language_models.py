@@ -11,8 +11,7 @@ import numpy as np
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
-from lang1.models.encoder import is_encoder
-from lang1.models.load import load_scorer
+from lang1.models.load import is_encoder, load_scorer
 from lang1.remede.contamination import ModelSeen
 from lang1.remede.encoders import score_encoder
 from lang1.remede.rows import TaskRows

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lang1 import __version__, runs
+from lang1.models.load import VOCABULARIES
 from lang1.models.origin import CARD
 from lang1.remede.rows import TaskRows
 from lang1.tasks.prompts import render_question
 
 WEIGHTS = ("*.safetensors", "*.gguf")
 _ROWS = (".parquet", "questions.json")
+_TOKENIZER = ("tokenizer*", *sorted(VOCABULARIES))
 _LIBRARIES = (
     "numpy",
     "scipy",
@@ -45,7 +47,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
         "kind": kind,
         "checkpoint": kind if step is None else f"{kind}, step {step}",
         "weights_sha256": _hash_files(folder, WEIGHTS),
-        "tokenizer_sha256": _hash_files(folder, ("tokenizer*", "spiece.model", "vocab.json", "merges.txt")),
+        "tokenizer_sha256": _hash_files(folder, _TOKENIZER),
         **{key: card[key] for key in ("init", "seed", "preset", "tasks", "max_note_tokens") if key in card},
     }
 

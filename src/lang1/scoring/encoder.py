@@ -7,7 +7,7 @@ behind each other; `heads` in lang1.json names the place of each. A note keeps i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lang1 import runs
 from lang1.errors import InputError
 from lang1.models.encoder import SpecialIds
 from lang1.models.origin import CARD
+from lang1.scoring.options import batches, evaluating, longest_first, padded, plain_ids
 
 METHOD = "encoder"
 """how the probabilities of a score file were read: a classifier on the encoder's first position"""
@@ -41,37 +42,26 @@ def encode_notes(
     room = min(max_note_tokens, positions - 2)
     if room < 1:
         raise InputError(f"the encoder's {positions} positions leave no room for a note")
-    if not texts:
-        return []
-    encoded = tokenizer(
-        list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
-    )
     return [
-        EncodedNote([special.cls, *note[:room], special.sep], max(0, len(note) - room)) for note in encoded["input_ids"]
+        EncodedNote([special.cls, *note[:room], special.sep], max(0, len(note) - room))
+        for note in plain_ids(tokenizer, texts)
     ]
 
 
-def batch_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Places of sequences of like length, longest first; a batch, padded, has at most `batch_tokens` (one at least)."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // lengths[order[start]])
-        yield order[start : start + size]
-        start += size
-
-
-def class_logits(model: Any, rows: Sequence[list[int]], pad: int) -> Any:
+def class_logits(model: Any, rows: Sequence[Sequence[int]], pad: int) -> Any:
     """Logits (B, S) of every head for sequences of tokens, right-padded; padding is masked."""
     import torch
 
-    width = max(map(len, rows))
-    tokens_BT = torch.full((len(rows), width), pad, dtype=torch.int64)
-    mask_BT = torch.zeros((len(rows), width), dtype=torch.int64)
-    for i, ids in enumerate(rows):
-        tokens_BT[i, : len(ids)] = torch.tensor(ids)
-        mask_BT[i, : len(ids)] = 1
-    return model(input_ids=tokens_BT.to(model.device), attention_mask=mask_BT.to(model.device)).logits
+    lengths_B = torch.tensor([len(ids) for ids in rows], device=model.device)
+    return masked_logits(model, padded(rows, pad, model.device), lengths_B)
+
+
+def masked_logits(model: Any, tokens_BT: Any, lengths_B: Any) -> Any:
+    """The same for rows that are padded already, of which so many tokens are real."""
+    import torch
+
+    mask_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) < lengths_B[:, None]
+    return model(input_ids=tokens_BT, attention_mask=mask_BT.long()).logits
 
 
 def read_heads(folder: Path) -> dict[str, tuple[int, int]]:
@@ -88,12 +78,10 @@ def read_heads(folder: Path) -> dict[str, tuple[int, int]]:
 
 def score_notes(model: Any, notes: Sequence[EncodedNote], *, batch_tokens: int, pad: int) -> Floats:
     """Logits (notes, S) of every head."""
-    import torch
-
     logits = np.zeros((len(notes), int(model.config.num_labels)))
-    model.eval()
-    with torch.no_grad():
-        for places in batch_by_length([len(note.ids) for note in notes], batch_tokens):
+    lengths = [len(note.ids) for note in notes]
+    with evaluating(model):
+        for places in batches(longest_first(lengths), lengths, batch_tokens):
             found = class_logits(model, [notes[i].ids for i in places], pad)
             logits[places] = found.double().cpu().numpy()
     return logits

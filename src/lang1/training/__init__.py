@@ -18,16 +18,8 @@ def pretrain(cfg: PretrainConfig, *, tokens: Path, out: Path, seed: int, force: 
 def finetune(
     cfg: FinetuneConfig, *, tasks: Path, model: Path, out: Path, seed: int, force: bool = False
 ) -> dict[str, Any]:
-    """Finetune `model` on the rows of `tasks` into `out`; returns the manifest (`training/finetuning.py`).
-
-    An encoder's folder is finetuned by `training/encoder_finetuning.py`.
-    """
-    from lang1.models.encoder import is_encoder
-
-    if is_encoder(model):
-        from lang1.training.encoder_finetuning import finetune as run
-    else:
-        from lang1.training.finetuning import finetune as run
+    """Finetune `model` on the rows of `tasks` into `out`; returns the manifest (`training/finetuning.py`)."""
+    from lang1.training.finetuning import finetune as run
 
     return run(cfg, tasks=tasks, model=model, out=out, seed=seed, force=force)
 

@@ -21,8 +21,9 @@ a task's question (its cohort is smaller), its rows weigh that much more in the 
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -44,7 +45,11 @@ LearningSplit = Literal["train", "val"]
 """the splits that a model may learn or choose from"""
 READ = ("questions.json", "*/train.parquet", "*/val.parquet")
 """the files of a tasks folder that finetuning reads"""
-COLUMNS = ["row_id", "patient_id", "note_hash", "note_type", "text", "label"]
+TEXTS_A_BATCH = 1024
+"""texts in memory beside those that are kept"""
+Encode = Callable[[list[str]], list[list[int]]]
+COLUMNS = ["row_id", "patient_id", "note_hash", "note_type", "label"]
+"""what rows are drawn by; the text of those that are drawn is read after"""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,9 @@ class AskedTask:
     task: str
     question: Question
     ids: NDArray[np.int64]
-    """the question's tokens, which follow the note's"""
+    """the question's tokens, which follow the note's; none for an encoder"""
     option_ids: list[int]
+    """the token of each option; of an encoder, its output"""
     log_factors: list[float]
     """log f of each option's class: added to the logits in the training loss; zeros without balance"""
 
@@ -105,23 +111,22 @@ class Rows:
     """by task, rows of each option"""
     width_multiple: int = 1
     """a batch is padded to a multiple of so many tokens"""
+    encode: Encode | None = None
+    """texts to tokens, of a model that reads the note alone; None: as a prompt's note, ahead of the question"""
     _notes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def notes(self, packs: Sequence[Pack]) -> list[NDArray[np.int64]]:
         """Tokens of the packs' notes, with BOS where the tokenizer has one."""
         missing = sorted({pack.note for pack in packs} - self._notes.keys())
         if missing:
-            longest = max(self.tasks, key=lambda task: len(task.ids))
-            encoded = encode_prompts(
-                self.tokenizer,
-                [self.texts[i] for i in missing],
-                longest.question,
-                self.max_note_tokens,
-                self.context_length,
-            )
-            for i, prompt in zip(missing, encoded, strict=True):
-                self._notes[i] = np.array(prompt.ids[: len(prompt.ids) - prompt.question_tokens], dtype=np.int64)
+            found = (self.encode or self._before_question)([self.texts[i] for i in missing])
+            self._notes.update((i, np.array(ids, dtype=np.int64)) for i, ids in zip(missing, found, strict=True))
         return [self._notes[pack.note] for pack in packs]
+
+    def _before_question(self, texts: list[str]) -> list[list[int]]:
+        longest = max(self.tasks, key=lambda task: len(task.ids)).question
+        encoded = encode_prompts(self.tokenizer, texts, longest, self.max_note_tokens, self.context_length)
+        return [prompt.ids[: len(prompt.ids) - prompt.question_tokens] for prompt in encoded]
 
 
 def read_questions(tasks: Path, names: Sequence[str], tokenizer: Any) -> list[AskedTask]:
@@ -154,6 +159,7 @@ def read_rows(
     seed: int,
     share_notes: bool | None = None,
     width_multiple: int = 1,
+    encode: Encode | None = None,
 ) -> Rows:
     """The rows of `split` as packs in order of first appearance: of train at most `cfg.examples` a task, of val at most
     `cfg.val_rows`, drawn by hash. `share_notes` stands for the configuration's where it is given.
@@ -167,10 +173,12 @@ def read_rows(
     asked_of: dict[tuple[str, str, int, int], list[tuple[int, int, str, int]]] = {}
     hashes, classes = [], {}
     for index, task in enumerate(tasks):
-        rows = _read_table(folder / task.task / f"{split}.parquet")
+        path = folder / task.task / f"{split}.parquet"
+        rows = _read_table(path)
         for row in rows:
             _check_label(row, task, split)
         rows = draw_examples(rows, cfg.examples, seed) if split == "train" else _draw(rows, cfg.val_rows, seed)
+        _read_texts(path, rows)
         classes[task.task] = [sum(row["label"] == k for row in rows) for k in range(len(task.option_ids))]
         times: dict[str, int] = {}  # the same text in two rows of a task: two packs
         for row in rows:
@@ -186,23 +194,30 @@ def read_rows(
         )
         for asked in asked_of.values()
     ]
-    return Rows(
-        tasks, list(texts), packs, tokenizer, cfg.max_note_tokens, context_length, hashes, classes, width_multiple
-    )
+    room = cfg.max_note_tokens
+    return Rows(tasks, list(texts), packs, tokenizer, room, context_length, hashes, classes, width_multiple, encode)
 
 
 def draw_examples(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict[str, Any]]:
-    """At most `most` rows, in their order: each class in its share to within a row, a smaller draw within a larger."""
+    """At most `most` rows, in their order: each class in its share to within a row, a smaller draw within a larger.
+
+    Rows are dealt out one by one, to the class furthest behind of those below their share: the quota method (Balinski
+    and Young, Am. Math. Mon. 1975;82:701-30). Largest remainders would not nest; rounding alone may be two rows off.
+    """
     if most is None or len(rows) <= most:
         return rows
     by_class: dict[int, list[int]] = {}
     for place, row in enumerate(rows):
         by_class.setdefault(row["label"], []).append(place)
-    marks: list[tuple[float, int, int]] = []
+    given = dict.fromkeys(sorted(by_class), 0)
+    for dealt in range(1, most + 1):
+        below = [label for label in given if given[label] * len(rows) < dealt * len(by_class[label])]
+        given[max(below, key=lambda label: len(by_class[label]) / (given[label] + 1))] += 1
+    drawn: list[int] = []
     for label, places in by_class.items():
         places.sort(key=lambda i: (hash_fraction(seed, rows[i]["note_hash"]), rows[i]["row_id"]))
-        marks += [((rank + 0.5) / len(places), label, place) for rank, place in enumerate(places)]
-    return [rows[place] for place in sorted(place for _, _, place in sorted(marks)[:most])]
+        drawn += places[: given[label]]
+    return [rows[place] for place in sorted(drawn)]
 
 
 def _draw(rows: list[dict[str, Any]], most: int, seed: int) -> list[dict[str, Any]]:
@@ -212,14 +227,36 @@ def _draw(rows: list[dict[str, Any]], most: int, seed: int) -> list[dict[str, An
 
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
+    """All rows, each with its `place` in the file, without the texts."""
     import pyarrow.parquet as pq
 
-    try:
+    with _read_as_rows(path):
         rows: list[dict[str, Any]] = pq.read_table(path, columns=COLUMNS).to_pylist()
+    return [row | {"place": place} for place, row in enumerate(rows)]
+
+
+def _read_texts(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Give the rows their `text`."""
+    import pyarrow.parquet as pq
+
+    first, wanted = 0, iter(sorted(rows, key=lambda row: int(row["place"])))
+    row = next(wanted, None)
+    with _read_as_rows(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(TEXTS_A_BATCH, columns=["text"]):
+            while row is not None and row["place"] < first + len(batch):
+                row["text"] = batch["text"][row["place"] - first].as_py()
+                row = next(wanted, None)
+            first += len(batch)
+
+
+@contextlib.contextmanager
+def _read_as_rows(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not readable as task rows ({type(error).__name__}); run lang1 tasks again") from None
-    return rows
 
 
 def _check_label(row: dict[str, Any], task: AskedTask, split: str) -> None:

@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lang1 import runs
-from lang1.errors import InputError
 from lang1.models.build import build_from_config
-from lang1.models.export import FACTS, HASHES, check_hashes, read_checkpoint
-from lang1.models.load import load_config, load_model, load_tokenizer
+from lang1.models.export import FACTS, HASHES, TOKENIZER, check_hashes, check_tokenizer_copies, read_checkpoint
+from lang1.models.load import check_vocabulary, load_config, load_model, load_tokenizer, without_dropout
 from lang1.models.origin import NO_PRETRAINING, Pretraining, pretraining_of, read_pretraining
-
-TOKENIZER = "tokenizer"
-"""folder beside the checkpoints of a pretraining run"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,11 @@ class BaseModel:
         path = self.folder / "seen.parquet"
         return path if path.exists() and not self.is_random else None
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the model card says of it beside what every finetuned model says."""
+        return {}
+
     def tokenizer(self) -> Any:
         """Its tokenizer. Raises InputError."""
         return load_tokenizer(self.tokenizer_folder)
@@ -74,21 +75,13 @@ class BaseModel:
         else:
             model = load_model(self.folder, config)
             _forget_quantiser(model)
-        entries, known = model.get_input_embeddings().num_embeddings, len(self.tokenizer())
-        if known > entries:
-            raise InputError(
-                f"{self.folder}: the tokenizer has {known} entries and the model {entries}; "
-                "the two are not of one model"
-            )
+        self.check_tokenizer(model)
         return model
 
-
-def without_dropout(config: Any) -> Any:
-    """The configuration with every dropout at 0, those of attention, residuals and embeddings alike."""
-    for key, value in config.to_dict().items():
-        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
-            setattr(config, key, 0.0)
-    return config
+    def check_tokenizer(self, model: Any) -> None:
+        """Raise InputError unless its tokenizer is of `model`, and can be exported with it."""
+        check_vocabulary(self.folder, model, self.tokenizer())
+        check_tokenizer_copies(self.tokenizer_folder)
 
 
 def _forget_quantiser(model: Any) -> None:

@@ -1,9 +1,11 @@
-"""Multiple-choice finetuning on one task or several (5.4): `lang1 finetune`.
+"""Multiple-choice finetuning on one task or several (5.4): `lang1 finetune`, of a causal LM or an encoder.
 
 All parameters, or low-rank adapters (lora.py); cross-entropy of the true option among the options at the answer
 position. Prompts, answer position and option tokens come from scoring/options.py, as in evaluation. Rows of train and
 val alone are opened (asked.py). The folder is the Hugging Face model of the best validation (validation.py), with
 curve.jsonl, lang1.json, questions.json and seen.parquet. Under torchrun all processes share out every step's rows.
+
+An encoder differs in how it starts, and in what a batch holds and asks of it (encoder_finetuning.py); the rest is one.
 """
 
 from __future__ import annotations
@@ -22,21 +24,26 @@ from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import FinetuneConfig, TaskId
 from lang1.corpus.hashes import hash_id
-from lang1.errors import ConfigError, InputError
+from lang1.errors import ConfigError, InputError, require_package
+from lang1.models.encoder import positions_of
 from lang1.models.export import WEIGHTS, export_model, load_weights
 from lang1.models.fast import use_fast_attention
+from lang1.models.load import is_encoder
+from lang1.scoring.options import WIDTHS
 from lang1.tasks import prompts
 from lang1.tasks.prompts import require_known
 from lang1.training.asked import READ, Group, Rows, balance_factors, make_groups, read_questions, read_rows
 from lang1.training.base_model import BaseModel
 from lang1.training.checkpoint import Checkpoints, Retention
 from lang1.training.distributed import World, joined, run_stage, shard
+from lang1.training.encoder_finetuning import EncoderBase, batches_of, encode_alone
+from lang1.training.encoder_finetuning import check as check_encoder
 from lang1.training.feeding import Fetched
 from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
 from lang1.training.lora import ADAPTER, add_adapters, merged, write_adapter
 from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
-from lang1.training.packs import WIDTHS, PackBatch, answer_loss, make_batches
+from lang1.training.packs import AskedBatch, BatchesOf, answer_loss, make_batches
 from lang1.training.spreading import build_on_main, spread, weights_of
 from lang1.training.validation import keep_weights, validate
 
@@ -71,6 +78,7 @@ class Setup:
     dtype: torch.dtype
     world: World
     seed: int
+    batches_of: BatchesOf = make_batches
 
     @property
     def steps(self) -> int:
@@ -85,7 +93,7 @@ class Setup:
         facts |= {"seed": self.seed, "pretraining": self.base.pretraining.as_facts(), "method": cfg.method}
         facts |= {"batch_size": cfg.batch_size, "learning_rate": cfg.optimizer.lr}
         facts |= {"examples": {task: sum(counts) for task, counts in self.data.train.classes.items()}}
-        return facts | ({"lora": configuration.dump(cfg.lora)} if cfg.method == "lora" else {})
+        return facts | self.base.facts | ({"lora": configuration.dump(cfg.lora)} if cfg.method == "lora" else {})
 
 
 def finetune(
@@ -93,11 +101,13 @@ def finetune(
 ) -> dict[str, Any]:
     """Finetune `model`, a Hugging Face folder or a checkpoint of pretraining, on the task sets `tasks`; the manifest.
 
+    `model` is a causal LM's or an encoder's.
     With `init: random` only configuration and tokenizer come from `model`. A task without rows is skipped and named.
     Under torchrun every rank calls it, and ranks other than 0 get an empty manifest.
     """
     runs.read_manifest(tasks)
     with joined() as world:
+        check(cfg, model, world)
 
         def work(stage: runs.Stage) -> None:
             setup = prepare(cfg, tasks, model, seed, world)
@@ -121,21 +131,38 @@ def prepare(cfg: FinetuneConfig, tasks: Path, model: Path, seed: int, world: Wor
     """Model and rows of a finetuning. Raises InputError and ConfigError where they do not fit together."""
     dtype = prepare_torch(cfg.threads, cfg.precision)
     names, skipped = usable_tasks(tasks, cfg.tasks)
-    base = BaseModel(model, cfg.init == "random")
+    base = base_of(cfg, model, tasks, names)
     net, wrapped = build_on_main(lambda is_empty: build(cfg, base, seed, is_empty), world)
     use_fast_attention(net, dtype, world.device)
-    context = getattr(net.config, "max_position_embeddings", None)
-    data = read_data(cfg, tasks, names, base.tokenizer(), context, seed, type(net).__name__ == "LlamaForCausalLM")
+    data = read_data(cfg, tasks, names, base, net, seed)
     if cfg.activation_checkpointing:
         net.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     weights = weights_of(net, world)
     shard(net, world, cfg.sharding, dtype, None)
     spread(net, weights, world)
-    return Setup(cfg, base, net, wrapped, data, names, skipped, dtype, world, seed)
+    made = batches_of(base.special_ids().pad) if isinstance(base, EncoderBase) else make_batches
+    return Setup(cfg, base, net, wrapped, data, names, skipped, dtype, world, seed, made)
+
+
+def check(cfg: FinetuneConfig, model: Path, world: World) -> None:
+    """What can be said before anything is hashed, read or trained. Raises InputError and ConfigError."""
+    if cfg.method == "lora":
+        require_package("peft", "finetune.method: lora", "tune")
+    if is_encoder(model):
+        check_encoder(cfg, world)
+
+
+def base_of(cfg: FinetuneConfig, model: Path, tasks: Path, names: list[str]) -> BaseModel:
+    """The start of the finetuning, of the kind that `model` holds."""
+    is_random = cfg.init == "random"
+    if not is_encoder(model):
+        return BaseModel(model, is_random)
+    questions = prompts.read_questions(tasks)
+    return EncoderBase(model, is_random, {name: questions[name] for name in names})
 
 
 def build(cfg: FinetuneConfig, base: BaseModel, seed: int, is_empty: bool = False) -> tuple[Any, Any]:
-    """The causal LM that is trained, whole and on the CPU, and PEFT's model around it where there are adapters.
+    """The model that is trained, whole and on the CPU, and PEFT's model around it where there are adapters.
 
     `is_empty`: without weights, to be filled by another process (spreading.py).
     """
@@ -149,10 +176,11 @@ def build(cfg: FinetuneConfig, base: BaseModel, seed: int, is_empty: bool = Fals
 def run(setup: Setup, out: Path, scratch: Path, best: Path, steps: int | None = None) -> Progress:
     """Train from the newest checkpoint in `scratch` to the end, an early stop, or the first `steps` of the schedule."""
     cfg, world, data, dtype = setup.cfg, setup.world, setup.data, setup.dtype
+    made = setup.batches_of
     objective = Objective(
-        fetch=lambda step: fetch(cfg, data, setup.seed, step, world),
-        loss=lambda net, batch: _loss(setup, net, batch),
-        validate=lambda net, progress: validate(cfg, net, data.val, progress, best, dtype, world),
+        fetch=lambda step: fetch(cfg, data, setup.seed, step, world, made),
+        loss=lambda net, batch: batch_loss(setup, net, batch),
+        validate=lambda net, progress: validate(cfg, net, data.val, progress, best, dtype, world, made),
         facts=setup.facts,
     )
     loop = LoopConfig(
@@ -205,37 +233,38 @@ def usable_tasks(folder: Path, wanted: tuple[TaskId, ...]) -> tuple[list[str], d
     return names, skipped
 
 
-def read_data(
-    cfg: FinetuneConfig,
-    folder: Path,
-    names: list[str],
-    tokenizer: Any,
-    context_length: int | None,
-    seed: int,
-    is_llama: bool,
-) -> Data:
-    """Rows, draws and balance factors. Raises ConfigError when a batch cannot hold a row of each task.
-
-    Only a Llama's tasks share notes: a mask of ours would replace that of another class, such as a sliding window's.
-    """
+def read_data(cfg: FinetuneConfig, folder: Path, names: list[str], base: BaseModel, net: Any, seed: int) -> Data:
+    """Rows, draws and balance factors. Raises ConfigError when a batch cannot hold a row of each task."""
     if cfg.batch_size < len(names):
         raise ConfigError(f"finetune.batch_size: {cfg.batch_size} is less than a row of each of {len(names)} tasks")
-    asked = read_questions(folder, names, tokenizer)
-    how: dict[str, Any] = {"share_notes": cfg.share_notes and is_llama, "width_multiple": WIDTHS if is_llama else 1}
-    rows = read_rows(folder, "train", asked, tokenizer, cfg, context_length, seed=seed, **how)
+    tokenizer, context = base.tokenizer(), getattr(net.config, "max_position_embeddings", None)
+    how: dict[str, Any]
+    if isinstance(base, EncoderBase):
+        context = positions_of(net.config)
+        cfg = replace(cfg, max_note_tokens=min(cfg.max_note_tokens, max(1, context - 2)))
+        asked, how = base.asked(), {"encode": encode_alone(tokenizer, base.special_ids(), cfg.max_note_tokens, context)}
+    else:
+        # only a Llama's tasks share notes: a mask of ours would replace that of another class, such as a sliding
+        # window's; and only it is padded further: others may have no position to spare
+        is_llama = type(net).__name__ == "LlamaForCausalLM"
+        asked = read_questions(folder, names, tokenizer)
+        how = {"share_notes": cfg.share_notes and is_llama, "width_multiple": WIDTHS if is_llama else 1}
+    rows = read_rows(folder, "train", asked, tokenizer, cfg, context, seed=seed, **how)
     factors = balance_factors(rows, cfg.balance)
     rows = replace(rows, tasks=[replace(task, log_factors=f) for task, f in zip(asked, factors, strict=True)])
     groups, weights = make_groups(rows, cfg.batch_size)
-    val = read_rows(folder, "val", asked, tokenizer, cfg, context_length, seed=seed, **how)
+    val = read_rows(folder, "val", asked, tokenizer, cfg, context, seed=seed, **how)
     return Data(rows, val, groups, weights)
 
 
-def fetch(cfg: FinetuneConfig, data: Data, seed: int, step: int, world: World) -> Fetched[PackBatch]:
+def fetch(
+    cfg: FinetuneConfig, data: Data, seed: int, step: int, world: World, batches_of: BatchesOf = make_batches
+) -> Fetched[AskedBatch]:
     """This rank's micro-batches of a step; a function of seed, step and rank alone."""
     packs = [pack for group in data.groups for pack in group.drawn(seed, step)]
     batches = [
         replace(batch, key=zlib.crc32(f"{seed}:{step}:{world.rank}:{number}".encode()))
-        for number, batch in enumerate(make_batches(data.train, packs, cfg.batch_tokens, world.rank, world.size))
+        for number, batch in enumerate(batches_of(data.train, packs, cfg.batch_tokens, world.rank, world.size))
     ]
     rows = Counter(task for pack in packs for task, _ in pack.asked)
     divisor = sum(data.weights[task] * count for task, count in rows.items())
@@ -245,7 +274,8 @@ def fetch(cfg: FinetuneConfig, data: Data, seed: int, step: int, world: World) -
     return Fetched(batches, divisor, tokens, counts)
 
 
-def _loss(setup: Setup, net: Any, batch: PackBatch) -> torch.Tensor:
+def batch_loss(setup: Setup, net: Any, batch: AskedBatch) -> torch.Tensor:
+    """The summed weighted loss of a micro-batch, on the world's device."""
     if setup.cfg.method == "lora" and setup.cfg.lora.dropout:
         torch.manual_seed(batch.key)  # so that a resumed run draws what an undisturbed one does
     return answer_loss(net, batch.to(setup.world.device), setup.data.train.tasks, setup.data.weights)
@@ -260,7 +290,7 @@ def _finish(stage: runs.Stage, setup: Setup, progress: Progress, best: Path) -> 
         "rows_seen": progress.counts,
         "skipped": setup.skipped,
         "row_weights": {t.task: round(w, 6) for t, w in zip(data.train.tasks, data.weights, strict=True)},
-        "max_note_tokens": cfg.max_note_tokens,
+        "max_note_tokens": data.train.max_note_tokens,
     }
     _export(stage, setup, facts, best)
     asked = prompts.describe_questions({task.task: task.question for task in data.train.tasks})

@@ -13,29 +13,51 @@ sharded weights are put together by all: one with fewer batches runs its first a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from lang1.models.fast import answer_logits
+from lang1.scoring.options import round_up
 from lang1.training.asked import AskedTask, Pack, Rows
 
 SIMILAR = 0.7
 """a batch holds no pack shorter than this share of its longest"""
-WIDTHS = 32
-"""a Llama's batches are padded to a multiple of so many tokens: a processor's kernels are built anew for each shape,
-and kept. Other classes may have no position to spare"""
 
 
-@dataclass(frozen=True)
-class PackBatch:
-    """B packs in tensors of T tokens; M answers in all, R the most questions a pack."""
+@dataclass(frozen=True, kw_only=True)
+class AskedBatch:
+    """B packs in tensors of T tokens; M answers in all. How their logits are had is the matter of its kinds."""
 
     tokens: torch.Tensor
+    tasks: list[int]
+    """of the M answers"""
+    labels: torch.Tensor
+    is_counted: bool = True
+    """false: run only because another process has a batch more"""
+    key: int = 0
+    """seed of what is drawn in its forward: LoRA's dropout"""
+
+    def to(self, device: torch.device) -> Self:
+        """The batch with its tensors on a device."""
+        moved: dict[str, Any] = {
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), torch.Tensor)
+        }
+        return replace(self, **moved)
+
+    def logits(self, model: Any, tasks: list[AskedTask]) -> torch.Tensor:
+        """(M, K) logits of the options, in fp32; -inf where a task has fewer options than another."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackBatch(AskedBatch):
+    """For a causal LM: notes with their questions behind them; R the most questions a pack."""
+
     positions: torch.Tensor
     segments: torch.Tensor | None
     """0 the note, i its i-th question, -1 padding; None when every pack has one question"""
@@ -43,44 +65,51 @@ class PackBatch:
     """(B, R) answer positions, a pack's last one repeated"""
     answer_rows: torch.Tensor
     """(M) index of each answer in the flattened (B, R)"""
-    tasks: list[int]
-    labels: torch.Tensor
     row_ids: list[str]
-    real_tokens: int
-    """without padding"""
-    is_counted: bool = True
-    """false: run only because another process has a batch more"""
-    key: int = 0
-    """seed of what is drawn in its forward: LoRA's dropout"""
 
-    def to(self, device: torch.device) -> PackBatch:
-        """The batch with its tensors on a device."""
-        moved: dict[str, Any] = {
-            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), torch.Tensor)
-        }
-        return replace(self, **moved)
+    def logits(self, model: Any, tasks: list[AskedTask]) -> torch.Tensor:
+        """At the answer positions."""
+        return option_logits(model, self, tasks)
+
+
+B = TypeVar("B", bound=AskedBatch)
+BatchesOf = Callable[[Rows, Sequence[Pack], int, int, int], Sequence[AskedBatch]]
+"""`make_batches` for a kind of model"""
 
 
 def make_batches(
     rows: Rows, packs: Sequence[Pack], batch_tokens: int, rank: int = 0, ranks: int = 1
 ) -> list[PackBatch]:
+    """The batches of a causal LM (cut_batches)."""
+    return cut_batches(pack_tensors, rows, packs, batch_tokens, rank, ranks)
+
+
+def cut_batches(
+    tensors: Callable[[list[AskedTask], list[Pack], list[Any], int], B],
+    rows: Rows,
+    packs: Sequence[Pack],
+    batch_tokens: int,
+    rank: int = 0,
+    ranks: int = 1,
+) -> list[B]:
     """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included; of several processes
-    this one's share, as many batches in each."""
+    this one's share, as many batches in each. `tensors`: tasks, packs, their notes and the widths' multiple to a batch.
+    """
     notes = rows.notes(packs)
     multiple = rows.width_multiple
     lengths = [
-        _round_up(len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked), multiple)
+        round_up(len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked), multiple)
         for note, pack in zip(notes, packs, strict=True)
     ]
     order = sorted(range(len(packs)), key=lambda i: (-lengths[i], i))
     shares = [_cut(order[r::ranks], lengths, batch_tokens) for r in range(ranks)]
     made = [
-        _tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch], multiple) for batch in shares[rank]
+        tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch], multiple) for batch in shares[rank]
     ]
     missing = max(map(len, shares)) - len(made)
     if missing:
         last = order[-1]
-        filler = made[0] if made else _tensors(rows.tasks, [packs[last]], [notes[last]], multiple)
+        filler = made[0] if made else tensors(rows.tasks, [packs[last]], [notes[last]], multiple)
         made += [replace(filler, is_counted=False)] * missing
     return made
 
@@ -95,13 +124,10 @@ def _cut(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> lis
     return batches
 
 
-def _round_up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
-
-
-def _tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any], multiple: int) -> PackBatch:
+def pack_tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any], multiple: int) -> PackBatch:
+    """Notes with their questions behind them, right-padded to a multiple."""
     width = max(len(note) + sum(len(tasks[t].ids) for t, _ in p.asked) for p, note in zip(packs, notes, strict=True))
-    width = _round_up(width, multiple)
+    width = round_up(width, multiple)
     most = max(len(pack.asked) for pack in packs)
     tokens = np.zeros((len(packs), width), dtype=np.int64)
     positions = np.zeros((len(packs), width), dtype=np.int64)
@@ -129,7 +155,6 @@ def _tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any], multip
         tasks=[task for task, _ in asked],
         labels=torch.tensor([label for _, label in asked]),
         row_ids=[row for pack in packs for row in pack.rows],
-        real_tokens=int((segments >= 0).sum()),
     )
 
 
@@ -139,17 +164,21 @@ def option_logits(model: Any, batch: PackBatch, tasks: list[AskedTask]) -> torch
         logits_BRV = answer_logits(model, batch.tokens, None, None, batch.answers)
     else:
         logits_BRV = answer_logits(model, batch.tokens, batch.positions, _sees(batch.segments), batch.answers)
-    logits_MV = logits_BRV.flatten(0, 1)[batch.answer_rows].float()
+    return of_options(logits_BRV.flatten(0, 1)[batch.answer_rows], batch.tasks, tasks)
+
+
+def of_options(logits_MV: torch.Tensor, asked: list[int], tasks: list[AskedTask]) -> torch.Tensor:
+    """(M, K) of the options of each row's task, in fp32; -inf where a task has fewer than another."""
     most = max(len(task.option_ids) for task in tasks)
-    options = [[*tasks[t].option_ids, *[0] * (most - len(tasks[t].option_ids))] for t in batch.tasks]
-    real = [[k < len(tasks[t].option_ids) for k in range(most)] for t in batch.tasks]
+    options = [[*tasks[t].option_ids, *[0] * (most - len(tasks[t].option_ids))] for t in asked]
+    real = [[k < len(tasks[t].option_ids) for k in range(most)] for t in asked]
     options_MK, real_MK = (torch.tensor(values, device=logits_MV.device) for values in (options, real))
-    return logits_MV.gather(1, options_MK).masked_fill(~real_MK, -torch.inf)
+    return logits_MV.float().gather(1, options_MK).masked_fill(~real_MK, -torch.inf)
 
 
-def answer_loss(model: Any, batch: PackBatch, tasks: list[AskedTask], weights: list[float]) -> torch.Tensor:
+def answer_loss(model: Any, batch: AskedBatch, tasks: list[AskedTask], weights: list[float]) -> torch.Tensor:
     """Summed weighted cross-entropy of the true options among the options, corrected for balanced draws."""
-    logits_MK = option_logits(model, batch, tasks)
+    logits_MK = batch.logits(model, tasks)
     most, device = logits_MK.shape[1], logits_MK.device
     factors = [[*tasks[t].log_factors, *[0.0] * (most - len(tasks[t].log_factors))] for t in batch.tasks]
     corrected_MK = logits_MK + torch.tensor(factors, device=device)

@@ -20,7 +20,7 @@ from lang1.config import PretrainConfig
 from lang1.corpus.shards import SHARD_FILES, open_shards
 from lang1.models.build import parameter_count
 from lang1.models.encoder import name_special_tokens
-from lang1.models.export import copy_tokenizer, export_model, read_checkpoint
+from lang1.models.export import TOKENIZER, copy_tokenizer, export_model, read_checkpoint
 from lang1.models.fast import compile_model
 from lang1.models.load import load_tokenizer
 from lang1.training import masked
@@ -86,9 +86,9 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
         compile_model(model)
     shard(model, world, cfg.sharding, dtype, ENTRY)
     if world.is_main:
-        copy_tokenizer(tokens / "tokenizer", stage.out / "tokenizer")
+        copy_tokenizer(tokens / TOKENIZER, stage.out / TOKENIZER)
         if masking is not None:
-            name_special_tokens(stage.out / "tokenizer", tokens / "tokenizer")
+            name_special_tokens(stage.out / TOKENIZER, tokens / TOKENIZER)
     full = cfg.sharding == "full" and world.size > 1
     loop = LoopConfig(
         cfg.steps, cfg.optimizer, cfg.val_every, cfg.checkpoint_every, dtype, cfg.monitor.spikes, sharded_weights=full
@@ -100,7 +100,7 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
     with open_monitor(
         cfg.monitor,
         stage.out,
-        tokenizer=load_tokenizer(tokens / "tokenizer"),
+        tokenizer=load_tokenizer(tokens / TOKENIZER),
         context_length=length,
         seed=seed,
         rank=world.rank,
@@ -128,8 +128,8 @@ def _work(cfg: PretrainConfig, tokens: Path, stage: runs.Stage, seed: int, world
         last = latest_checkpoint(stage.out)
         assert last is not None  # train saved it
         done = facts | {"steps": progress.step, "tokens": progress.tokens}
-        export_model(read_checkpoint(last), stage.out / "tokenizer", stage.out / "export", done)
-        _report(stage, cfg, corpus, progress, length, dtype, world, efficiency)
+        export_model(read_checkpoint(last), stage.out / TOKENIZER, stage.out / "export", done)
+        _report(stage, cfg, corpus, progress, dtype, world, efficiency)
 
 
 def _observe(monitor: Monitor, model: Any, step: int, dtype: torch.dtype, world: World) -> None:
@@ -155,7 +155,6 @@ def _report(
     cfg: PretrainConfig,
     corpus: Corpus,
     progress: Progress,
-    length: int,
     dtype: torch.dtype,
     world: World,
     efficiency: Efficiency,
@@ -163,7 +162,8 @@ def _report(
     held = {name: len(blocks) * blocks.context_length for name, blocks in corpus.train.items()}
     last = runs.read_lines(stage.out / "curve.jsonl")[-1]
     speeds = [row["tokens_per_second"] for row in runs.read_lines(stage.out / "speed.jsonl")]
-    seconds = cfg.global_batch * length * sum(1 / rate for rate in speeds if rate)
+    per_step = progress.tokens / max(1, progress.step)  # real ones: an encoder's rows are padded
+    seconds = per_step * sum(1 / rate for rate in speeds if rate)
     stage.count(steps=progress.step, tokens=progress.tokens)
     stage.record(
         weights=corpus.weights,

@@ -25,10 +25,10 @@ from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import FinetuneConfig, SweepConfig
 from lang1.corpus.processes import map_in_processes
-from lang1.errors import ConfigError, InputError, TrainingGaveUp
+from lang1.errors import ConfigError, InputError, TrainingGaveUp, require_package
 from lang1.training.asked import READ
 from lang1.training.distributed import World, joined, run_stage
-from lang1.training.finetuning import prepare, run, what
+from lang1.training.finetuning import check, prepare, run, what
 from lang1.training.loop import CURVE
 from lang1.training.validation import mean_loss
 
@@ -70,9 +70,11 @@ def sweep(
     runs.read_manifest(tasks)
     if workers < 1:
         raise ConfigError(f"--workers {workers}: at least 1")
-    settings = {"finetune": what(finetune), "sweep": configuration.dump(cfg)}
+    require_package("optuna", "sweep", "tune")
+    settings = {"finetune": _searched(finetune), "sweep": configuration.dump(cfg)}
     inputs: dict[str, Path | str] = {"tasks": tasks, "model": model}
     with joined() as world:
+        check(finetune, model, world)
         if workers > 1 and world.size > 1:
             raise ConfigError("--workers: torchrun's processes share each trial out already; leave one of the two away")
 
@@ -96,6 +98,12 @@ def draw_rates(cfg: SweepConfig, seed: int) -> list[float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed % 2**32))
     return [study.ask({"lr": _distribution(cfg)}).params["lr"] for _ in range(cfg.trials)]
+
+
+def _searched(cfg: FinetuneConfig) -> dict[str, Any]:
+    """The settings that make a search another search: a rate that is given is not tried."""
+    settings = what(cfg)
+    return settings | {"optimizer": {key: value for key, value in settings["optimizer"].items() if key != "lr"}}
 
 
 def with_rate(cfg: FinetuneConfig, lr: float) -> FinetuneConfig:
@@ -157,7 +165,10 @@ def _a_gpu(locks: Path) -> Iterator[int | None]:
 
 
 def run_trial(trial: Trial, world: World) -> dict[str, Any]:
-    """What came of a trial, from its file where it has ended before. A rate that diverges has an AUROC of null."""
+    """What came of a trial, from its file where it has ended before. A rate that diverges has an AUROC of null.
+
+    `step` is that of the best validation, `steps` were run.
+    """
     path = trial.folder / RESULT
     if world.told(path.exists() if world.is_main else None):
         result: dict[str, Any] = runs.read_json(path)
@@ -178,6 +189,7 @@ def run_trial(trial: Trial, world: World) -> dict[str, Any]:
             result |= {"auroc": progress.best_value, "loss": mean_loss(found), "step": progress.best_step}
             result |= {"by_task": found}
     if world.is_main:
+        result |= {"steps": len(runs.read_lines(trial.folder / CURVE))}
         runs.write_json(path, result)
         shutil.rmtree(trial.scratch, ignore_errors=True)
     world.wait()
@@ -198,7 +210,7 @@ def _write(
         + configuration.as_yaml(recipe),
     )
     _write_study(stage.out / STUDY, cfg, results)
-    stage.count(trials=len(results), steps=sum(result["step"] or 0 for result in results))
+    stage.count(trials=len(results), steps=sum(result["steps"] for result in results))
     rates = with_rate(finetune, best["lr"]).optimizer
     override = f"finetune.optimizer.lr={rates.lr!r}"
     if rates.min_lr != finetune.optimizer.min_lr:

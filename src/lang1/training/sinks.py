@@ -12,7 +12,6 @@ in `<RUN>-sinks/`: a run folder's files are hashed when it is complete, and a si
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import queue
@@ -26,7 +25,7 @@ from typing import Any
 
 from lang1 import runs
 from lang1.config.monitoring import SinksConfig
-from lang1.errors import InputError
+from lang1.errors import InputError, require_package
 
 QUEUE = 1000
 """messages that wait for a sink; more are lost"""
@@ -145,14 +144,14 @@ def open_sinks(config: SinksConfig, out: Path, *, name: str, step: int = 0) -> l
     sinks: list[Sink] = []
     beside = sinks_folder(out)
     if config.tensorboard:
-        _require("tensorboard", "monitor.sinks.tensorboard", "tensorboard")
+        require_package("tensorboard", "monitor.sinks.tensorboard", "tensorboard")
         sinks.append(Sink("tensorboard", lambda: tensorboard(beside / "tensorboard", step)))
     if config.wandb is not None:
-        _require("wandb", "monitor.sinks.wandb", "wandb")
+        require_package("wandb", "monitor.sinks.wandb", "wandb")
         mode, project, run_id = config.wandb, config.wandb_project, _wandb_id(out)
         sinks.append(Sink("wandb", lambda: wandb(beside, mode, project, name, run_id)))
     if config.alerts_env is not None:
-        _require("apprise", "monitor.sinks.alerts_env", "alerts")
+        require_package("apprise", "monitor.sinks.alerts_env", "alerts")
         addresses = _addresses(config.alerts_env)
         sinks.append(Sink("alerts", lambda: alerts(addresses, name)))
     return sinks
@@ -268,8 +267,3 @@ def _wandb_id(out: Path) -> str:
     if not path.exists():
         runs.write_json(path, {"id": secrets.token_hex(4)})
     return str(runs.read_json(path)["id"])
-
-
-def _require(package: str, key: str, extra: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"{key}: needs {package}: pip install 'lang1[{extra}]'")

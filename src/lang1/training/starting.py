@@ -20,16 +20,14 @@ from lang1.corpus.shards import Shards
 from lang1.errors import InputError
 from lang1.models.build import build_model
 from lang1.models.encoder import build_encoder, decoder_preset, encoder_shape, is_encoder_preset, special_ids
+from lang1.models.export import TOKENIZER
 from lang1.models.fast import use_fast_attention
 from lang1.models.head import has_linear_head
-from lang1.models.load import load_config, load_model, load_tokenizer
+from lang1.models.load import load_config, load_model, load_tokenizer, without_dropout
 from lang1.models.origin import Pretraining, continued_on, pretrained_on
 from lang1.models.presets import PRESETS, shape_of
-from lang1.training.base_model import without_dropout
 from lang1.training.masked import Masking
 
-TOKENIZER = "tokenizer"
-"""folder of the tokens folder"""
 _AGAIN = "run tokenize again with --force"
 
 

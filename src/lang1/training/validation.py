@@ -24,14 +24,21 @@ from lang1.training.asked import Rows
 from lang1.training.checkpoint import save_weights, trained
 from lang1.training.distributed import World, share_out_again, whole
 from lang1.training.loop import Progress
-from lang1.training.packs import make_batches, option_logits
+from lang1.training.packs import BatchesOf, make_batches
 
 
 def validate(
-    cfg: FinetuneConfig, model: Any, rows: Rows, progress: Progress, best: Path, dtype: torch.dtype, world: World
+    cfg: FinetuneConfig,
+    model: Any,
+    rows: Rows,
+    progress: Progress,
+    best: Path,
+    dtype: torch.dtype,
+    world: World,
+    batches_of: BatchesOf = make_batches,
 ) -> dict[str, Any]:
     """AUROC and loss by task; keeps the weights when the mean AUROC is the best so far; decides the early stop."""
-    result = measure(model, rows, cfg.batch_tokens, dtype, world)
+    result = measure(model, rows, cfg.batch_tokens, dtype, world, batches_of)
     share_out_again(model, world)
     mean = mean_auroc(result)
     if mean is not None and (progress.best_value is None or mean > progress.best_value):
@@ -72,13 +79,20 @@ def keep_weights(path: Path, model: Any, world: World) -> None:
         save_weights(path, tensors)
 
 
-def measure(model: Any, rows: Rows, batch_tokens: int, dtype: torch.dtype, world: World) -> dict[str, dict[str, Any]]:
+def measure(
+    model: Any,
+    rows: Rows,
+    batch_tokens: int,
+    dtype: torch.dtype,
+    world: World,
+    batches_of: BatchesOf = make_batches,
+) -> dict[str, dict[str, Any]]:
     """By task: AUROC (micro for more than two options), loss and number of rows. A class that is absent: null.
 
     Ranks take turns at the batches, and all see the whole result. Raises TrainingGaveUp for logits that are not finite.
     """
     model.eval()
-    batches = make_batches(rows, rows.packs, batch_tokens)
+    batches = batches_of(rows, rows.packs, batch_tokens, 0, 1)
     most = max(len(task.option_ids) for task in rows.tasks)
     first_row = np.cumsum([0, *(len(batch.tasks) for batch in batches)])
     logits_NK = np.zeros((int(first_row[-1]), most))
@@ -87,11 +101,10 @@ def measure(model: Any, rows: Rows, batch_tokens: int, dtype: torch.dtype, world
         mine = turn + world.rank
         batch = batches[mine if mine < len(batches) else 0].to(world.device)
         with torch.no_grad(), torch.autocast(world.device.type, dtype=dtype, enabled=mixed):
-            found = option_logits(model, batch, rows.tasks).double().cpu().numpy()
+            found = batch.logits(model, rows.tasks).double().cpu().numpy()
         if mine < len(batches):
-            logits_NK[first_row[mine] : first_row[mine + 1]] = np.where(
-                np.isneginf(found), 0.0, found
-            )  # no such option
+            has_MK = np.arange(most) < np.array([len(rows.tasks[task].option_ids) for task in batch.tasks])[:, None]
+            logits_NK[first_row[mine] : first_row[mine + 1]] = np.where(has_MK, found, 0.0)  # summed over the ranks
     if world.size > 1:
         logits_NK = np.array(world.sum(logits_NK.ravel().tolist())).reshape(logits_NK.shape)
     tasks = np.array([task for batch in batches for task in batch.tasks])

@@ -41,6 +41,26 @@ def test_rows_can_be_resampled_beside_patients() -> None:
     assert measure.resample(copies, None, 20, 1)["good"].row_draws is None
 
 
+def test_delong_takes_patients_as_the_bootstrap_does() -> None:
+    once = group(n=60)
+    copied = measure.Group(
+        once.task,
+        once.split,
+        np.repeat(once.labels, 5),
+        [patient for patient in once.patients for _ in range(5)],
+        [str(i) for i in range(300)],
+        {model: np.repeat(p_NK, 5, axis=0) for model, p_NK in once.p.items()},
+    )
+    told = []
+    for scores in (once, copied):  # five copies of every row tell nothing new
+        sampled = measure.resample(scores, None, 20, 1)
+        delong = measure.metrics_of(scores, "good", sampled)["delong"]
+        told.append([*delong.values(), measure.compare(scores, "good", "blind", sampled)["p_delong"]])
+    assert told[1] == pytest.approx(told[0])
+    by_row = measure.resample(copied, None, 20, 1, by="row")
+    assert measure.metrics_of(copied, "good", by_row)["delong"]["se"] < 0.6 * told[0][0]
+
+
 def test_a_model_that_knows_nothing_is_at_chance_in_every_resample() -> None:
     for options in (2, 4):
         found = measure.resample(group(options=options), None, 50, 1)["blind"]

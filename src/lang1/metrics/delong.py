@@ -2,9 +2,10 @@
 
 AUROC is a mean over pairs; each row has a share in it, its placement: for a positive, the part of the negatives that
 it beats, for a negative, the part of the positives that beat it. `influence` gives each row's share of the error, or
-with `clusters` the sum of those of a patient's rows (Obuchowski 1997), scaled so that the sum of squares is the variance,
-and the sum of squared differences of two models that of their difference (the covariance is in it). Without clusters
-rows count as independent, which is DeLong's case. One-versus-rest: the mean over classes has the mean influence.
+with `clusters` the sum of those of a patient's rows (Obuchowski 1997), scaled so that the sum of squares is the
+variance, and the sum of squared differences of two models that of their difference (the covariance is in it). Without
+clusters rows count as independent, which is DeLong's case. One-versus-rest: the mean over classes has the mean
+influence.
 
 Obuchowski scales her three sums by I / (I - 1), I being the clusters with a positive row, with a negative, and all;
 here the third, of patients with rows of both classes, has the geometric mean of the first two, so that one number a
@@ -40,7 +41,7 @@ def influence(positive: NDArray[np.bool_], scores: Floats, clusters: Ints | None
     placed -= placed[positive].mean()  # both means are the AUROC
     placed[positive] *= math.sqrt(with_positive / (with_positive - 1)) / m
     placed[~positive] *= math.sqrt(with_negative / (with_negative - 1)) / n
-    return placed if clusters is None else np.bincount(clusters, weights=placed)
+    return placed if clusters is None else np.bincount(clusters, weights=placed).astype(np.float64)
 
 
 def _held(clusters: Ints, rows: NDArray[np.bool_]) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from lang1.errors import InputError
 from lang1.metrics import delong
+from lang1.metrics.additive import ratio
 from lang1.metrics.bootstrap import (
     Ranking,
     Statistic,
@@ -206,8 +207,10 @@ def _reader_of_model(group: Group, p_NK: Floats, clusters: Ints, wanted: Wanted)
         scores = {"auprc": Scored(auprc, auprc_draws), "auroc_micro": Scored(ovr.micro, draws[len(classes)])}
         if options > 2:
             weights = np.where(np.isnan(ranked[:, :, 0]), np.nan, beside.class_rows)[:, ovr.present]
-            weighted = (ranked[:, ovr.present, 0] * weights).sum(axis=1) / weights.sum(axis=1)
+            weighted = ratio((ranked[:, ovr.present, 0] * weights).sum(axis=1), weights.sum(axis=1))
             scores["auroc_weighted"] = Scored(ovr.weighted, weighted)
+        else:  # one class has an AUROC: every average is it
+            scores["auroc_weighted"] = Scored(value, combined)
         return Resampled(
             value=value,
             per_class=per_class,
@@ -286,18 +289,15 @@ def metrics_of(group: Group, model: str, sampled: dict[str | None, Resampled]) -
     row: dict[str, Any] = {}
     for name, scored in beside.items():
         row |= scored.fields(name)
-    missing = [name for name, scored in beside.items() if scored.value is None]
-    missing += ["auroc"] if mine.value is None else []
-    one_class = len(np.unique(labels)) < 2
-    return row | {
-        "auroc_weighted": row.get("auroc_weighted", mine.value),
+    row |= {
         "per_class": _per_class(group, mine),
         "operating": [point.fields() for point in mine.points],
-        "undefined": details.reasons(missing, one_class),
         "tied_pairs": _tied_pairs(labels, p_NK),
         "by_row": _by_row_interval(mine),
         "delong": _delong(mine),
     }
+    named = {"value": mine.value} | row
+    return row | {"undefined": details.undefined(named, ["value", *beside, "tied_pairs"], len(np.unique(labels)) < 2)}
 
 
 def _by_row_interval(mine: Resampled) -> dict[str, float | None] | None:

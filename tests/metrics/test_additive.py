@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lang1.metrics import agreement, calibration, operating
 from lang1.metrics.additive import Additive, as_number, mean_of, ratio, resampled
-from lang1.metrics.bootstrap import draw_counts
+from lang1.metrics.bootstrap import bootstrap, draw_counts
 
 
 def scores_of(labels: np.ndarray, p_NK: np.ndarray) -> list[Additive]:
@@ -46,6 +47,27 @@ def test_no_rows_have_no_mean() -> None:
     assert as_number(mean_of(np.array([1.0, 2.0])).value()) == 1.5
     assert np.isnan(ratio(np.array(1.0), np.array(0.0)))
     assert list(ratio(np.array([1.0, 2.0]), np.array(4.0))) == [0.25, 0.5]
+
+
+def test_the_number_of_threads_changes_no_byte() -> None:
+    """Products of many threads add up in another order: the bootstrap keeps them to one."""
+    rng = np.random.default_rng(0)
+    labels, p_NK = rng.integers(0, 4, 3000), rng.dirichlet(np.ones(4), 3000)
+    statistic = resampled(scores_of(labels, p_NK), np.arange(3000))
+    used: set[int] = set()
+
+    def watched(counts_BC: np.ndarray) -> np.ndarray:
+        used.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return statistic(counts_BC)
+
+    draws = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads, user_api="blas"):
+            draws.append(bootstrap([watched], 3000, resamples=60, seed=1, name="threads")[0])
+            before = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+            assert before == {threads}  # what the caller had is given back
+    assert used == {1}
+    assert draws[0].tobytes() == draws[1].tobytes() == draws[2].tobytes()
 
 
 def test_columns_stay_in_the_order_of_the_scores() -> None:

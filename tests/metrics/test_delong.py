@@ -69,17 +69,64 @@ def test_rows_repeated_within_a_patient_are_no_new_evidence() -> None:
     rng = np.random.default_rng(2)
     positive = rng.random(400) < 0.3
     scores = rng.normal(size=400) + positive
-    once, often = influence(positive, scores), influence(np.repeat(positive, 9), np.repeat(scores, 9))
-    assert once is not None and often is not None
-    patients = np.repeat(np.arange(400), 9)
-    assert standard_error(often, patients) == pytest.approx(standard_error(once), rel=0.01)
+    copies = np.repeat(positive, 9), np.repeat(scores, 9)
+    once, often, by_patient = (
+        influence(positive, scores),
+        influence(*copies),
+        influence(*copies, np.repeat(np.arange(400), 9)),
+    )
+    assert once is not None and often is not None and by_patient is not None
+    assert standard_error(by_patient) == pytest.approx(standard_error(once), rel=1e-12)
     assert standard_error(often) == pytest.approx(standard_error(once) / 3, rel=0.01)
+
+
+def obuchowskis_error(positive: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> float:
+    """Obuchowski (1997), equations 2 to 4, patient by patient."""
+    v10, v01 = components(positive, scores)
+    area = v10.mean()
+    x, y = np.zeros(len(scores)), np.zeros(len(scores))
+    x[positive], y[~positive] = v10 - area, v01 - area
+    ids = np.unique(patients)
+    up = np.array([x[patients == i].sum() for i in ids])
+    down = np.array([y[patients == i].sum() for i in ids])
+    sick = len(np.unique(patients[positive]))
+    well, both = len(np.unique(patients[~positive])), len(ids)
+    m, n = positive.sum(), (~positive).sum()
+    s10, s01 = sick / ((sick - 1) * m) * (up @ up), well / ((well - 1) * n) * (down @ down)
+    s11 = both / (both - 1) * (up @ down)
+    return math.sqrt(s10 / m + s01 / n + 2 * s11 / (m * n))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_with_several_rows_have_obuchowskis_error_and_the_bootstraps(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    patients = np.sort(rng.integers(0, 120, 500))
+    frailty = rng.normal(size=120)[patients]
+    positive = frailty + rng.normal(size=500) > 0.7
+    scores = 0.8 * frailty + rng.normal(size=500)
+    _, clusters = np.unique(patients, return_inverse=True)
+    shares = influence(positive, scores, clusters)
+    assert shares is not None
+    assert standard_error(shares) == pytest.approx(obuchowskis_error(positive, scores, patients), rel=0.01)
+    drawn = bootstrap_auroc([rank(positive, scores, clusters)], len(shares), resamples=1000, seed=1, name="obuchowski")
+    assert standard_error(shares) == pytest.approx(drawn.std(), rel=0.12)
+
+
+def test_classes_apart_by_patient_have_obuchowskis_error_exactly() -> None:
+    rng = np.random.default_rng(4)
+    patients = np.repeat(np.arange(8), 4)  # each patient has rows of one class: the factor over patients is exact
+    positive, scores = patients < 3, rng.normal(size=32)
+    shares = influence(positive, scores, patients)
+    assert shares is not None
+    assert standard_error(shares) == pytest.approx(obuchowskis_error(positive, scores, patients), rel=1e-12)
 
 
 def test_too_few_rows_of_a_class_have_no_variance() -> None:
     one_positive = np.array([True, False, False, False])
     assert influence(one_positive, np.arange(4.0)) is None
     assert influence(~one_positive, np.arange(4.0)) is None
+    patients = np.array([0, 0, 1, 2])
+    assert influence(np.array([True, True, False, False]), np.arange(4.0), patients) is None  # one patient has them all
     labels = np.array([0, 0, 0, 1, 1, 2])  # class 2 has one row: the mean over classes has no variance either
     assert influence_ovr(labels, np.full((6, 3), 1 / 3)) is None
 

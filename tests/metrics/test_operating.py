@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score
 
-from lang1.metrics.operating import RATES, at_flags, cut_at, flag_at, flag_share, net_benefit, rows_of
+from lang1.metrics.operating import RATES, at_flags, cut_at, flag_at, flag_share, independent, net_benefit
 
 
 def rates(positive: np.ndarray, flagged: np.ndarray) -> dict[str, float]:
@@ -30,7 +30,20 @@ def test_rates_at_a_threshold_are_sklearns() -> None:
     assert found["specificity"] == pytest.approx(tn / (tn + fp))
     assert found["ppv"] == pytest.approx(precision_score(positive, flagged))
     assert found["npv"] == pytest.approx(tn / (tn + fn))
-    assert rows_of(at_flags(positive, flag_at(p, 0.2))) == [400, tp + fn, tn + fp, tp + fp, tn + fn]
+    assert independent(positive, flag_at(p, 0.2), np.arange(400)) == [400, tp + fn, tn + fp, tp + fp, tn + fn]
+
+
+def test_a_rate_is_a_share_of_patients_not_of_their_rows() -> None:
+    patients = np.array([0, 0, 0, 1, 1, 2])
+    positive = np.array([True, True, False, False, True, False])
+    flagged = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    assert independent(positive, flagged, patients) == [3, 2, 3, 1, 3]
+    tied = np.full(100, 0.1)  # a tenth of everybody is flagged
+    assert independent(np.arange(100) < 30, tied, np.arange(100)) == [100, 30, 70, 10, 90]
+
+
+def test_an_alert_rate_of_less_than_a_rows_rounding_flags_next_to_nobody() -> None:
+    assert flag_share(np.array([0.1, 0.3]), 1e-12).sum() == pytest.approx(2e-12)
 
 
 def test_what_nobody_could_get_right_has_no_value() -> None:

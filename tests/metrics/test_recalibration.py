@@ -61,6 +61,25 @@ def test_platt_has_an_answer_where_the_scores_part_the_classes() -> None:
     assert 0 < after.min() < after.max() < 1
 
 
+@pytest.mark.parametrize("squeezed", [1e-2, 1e-4, 1e-7])
+@pytest.mark.parametrize("middle", [0.5, 0.03])
+def test_platt_keeps_what_a_model_knows_that_says_nearly_one_number(squeezed: float, middle: float) -> None:
+    labels, p_NK = cohort(2, 2000)
+    p = middle + squeezed * (p_NK[:, 1] - 0.5)  # the slope that undoes it is 1 / squeezed and more
+    after = fitted("platt", labels, np.column_stack([1 - p, p])).apply(np.column_stack([1 - p, p]))[:, 1]
+    assert auroc(labels == 1, after) == pytest.approx(auroc(labels == 1, p_NK[:, 1]), abs=1e-6)
+    assert after.std() == pytest.approx(p_NK[:, 1].std(), rel=0.1)
+    assert after.mean() == pytest.approx((labels == 1).mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-6])
+def test_platt_keeps_the_order_of_rows_near_nought(scale: float) -> None:
+    labels, p_NK = cohort(2, 500)
+    p = scale * p_NK[:, 1]  # a rare event: all far below one in a million
+    after = fitted("platt", labels, np.column_stack([1 - p, p])).apply(np.column_stack([1 - p, p]))
+    assert auroc(labels == 1, after[:, 1]) == auroc(labels == 1, p_NK[:, 1])
+
+
 def test_isotonic_is_sklearns() -> None:
     labels, p_NK = cohort(2, 400)
     wanted = IsotonicRegression(out_of_bounds="clip").fit(p_NK[:, 1], labels).predict(p_NK[:, 1])

@@ -27,6 +27,14 @@ def test_the_slope_is_sklearns() -> None:
     assert line.intercept == pytest.approx(model.intercept_[0], abs=1e-5)
 
 
+def test_values_that_lie_close_together_have_the_line_of_those_that_do_not() -> None:
+    positive, p = cohort()
+    wide, narrow = fit_line(logit(p), positive.astype(float)), fit_line(3 + 1e-6 * logit(p), positive.astype(float))
+    assert wide is not None and narrow is not None
+    assert 1e-6 * narrow.slope == pytest.approx(wide.slope, rel=1e-6)
+    assert narrow.intercept + 3 * narrow.slope == pytest.approx(wide.intercept, abs=1e-5)
+
+
 def test_the_intercept_makes_the_mean_probability_the_observed_rate_with_slope_one() -> None:
     positive, p = cohort()
     _, intercept = slope_and_intercept(positive, p)

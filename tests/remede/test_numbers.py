@@ -180,6 +180,18 @@ def test_recalibrated_rows_stand_beside_the_models_and_are_fitted_on_val(
     assert not [r for r in found.json("summary.json")["comparisons"] if "on val" in r["model_a"] + r["model_b"]]
 
 
+def test_recalibrated_curves_say_so(inputs: Any, config: EvaluateConfig) -> None:
+    cfg = replace(config, baselines=(), splits=("val", "test"), headline_split="test", recalibrate="platt")
+    found = inputs.again("recalibrated-curves", cfg)
+    rows = {(r["model"], r["task"]): r for r in found.json("metrics.json")["rows"] if r["split"] == "test"}
+    for name, tasks in (("calibration.json", len(TASKS)), ("decision_curves.json", 2)):
+        curves = found.json(name)
+        assert len(curves) == 2 * len(inputs.models) * tasks
+        for curve in curves:
+            assert curve["recalibration"] == rows[curve["model"], curve["task"]]["recalibration"]
+        assert {c["model"] for c in curves if c["recalibration"] is None} == set(inputs.models)
+
+
 def test_recalibration_without_val_is_refused_by_the_configuration() -> None:
     with pytest.raises(ConfigError) as raised:
         load_config(None, ["evaluate.recalibrate=platt", "evaluate.splits=[test]"], "evaluate")

@@ -12,10 +12,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lang1 import config, runs
 from lang1.metrics.bootstrap import holm
+from lang1.metrics.operating import net_benefit
 from lang1.scoring.schema import scores_schema
 from lang1.tasks.prompts import OPTIONS_PER_TASK, question_for
 from lang1.tasks.schema import ROWS
@@ -56,6 +58,7 @@ def write_run(
     split_by: str = "time",
     headline_split: str = "temporal_2",
     stages: tuple[str, ...] = (),
+    recalibrated: bool = False,
 ) -> Path:
     """Write the stage folders of a run; `stages` limits them (all when empty)."""
     tasks = tuple(t for t in RATES if not (skip_denial and t == "denial"))
@@ -93,7 +96,7 @@ def write_run(
         "tasks": lambda: _tasks(root, tasks, split_by),
         "model": lambda: _model(root, "model", "pretrained", tasks),
         "model-random": lambda: _model(root, "model-random", "random", tasks),
-        "scores": lambda: _scores(root, tasks, headline_split),
+        "scores": lambda: _scores(root, tasks, headline_split, recalibrated),
     }
     for name, make in makers.items():
         if (not stages or name in stages) and (simulated or name != "warehouse"):
@@ -298,7 +301,7 @@ def _model(root: Path, folder: str, init: str, tasks: tuple[str, ...]) -> None:
     )
 
 
-def _scores(root: Path, tasks: tuple[str, ...], headline_split: str) -> None:
+def _scores(root: Path, tasks: tuple[str, ...], headline_split: str, recalibrated: bool) -> None:
     files: dict[str, Any] = {}
     results: list[dict[str, Any]] = []
     for task in tasks:
@@ -311,6 +314,11 @@ def _scores(root: Path, tasks: tuple[str, ...], headline_split: str) -> None:
     seen = [row | _seen(row) for row in results]
     files["summary.json"] = {"results": results, "comparisons": _comparisons(results), "facts": {}}
     files["calibration.json"] = [_calibration(task, headline_split, model) for task in tasks for model in SHARES]
+    files["decision_curves.json"] = [
+        _decisions(task, headline_split, model) for task in tasks for model in SHARES if OPTIONS_PER_TASK[task] == 2
+    ]
+    if recalibrated:
+        files |= {name: _with_recalibrated(files[name]) for name in ("calibration.json", "decision_curves.json")}
     files["metrics.json"] = {"rows": seen, "facts": {}}
     skipped = [{"task": "cci", "model": "columns+xgboost", "why": "no records were given"}]
     _stage(
@@ -397,6 +405,43 @@ def _calibration(task: str, split: str, model: str) -> dict[str, Any]:
     of = "option 1" if OPTIONS_PER_TASK[task] == 2 else "most likely option"
     ece = 0.02 + abs(random.gauss(0, 0.01))
     return {"task": task, "split": split, "model": model, "of": of, "ece": ece, "bins": bins}
+
+
+def _with_recalibrated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each curve a second time, named as `evaluate.recalibrate=platt` names it."""
+    after = [
+        row | {"model": f"{row['model']}, platt on val", "recalibration": {"method": "platt", "of": row["model"]}}
+        for row in rows
+    ]
+    for row in after:
+        if "ece" in row:
+            row["ece"] /= 8
+        else:
+            row["points"] = [
+                p | {"net_benefit": p["net_benefit"] + 0.008 * (p["threshold"] > 0.02)} for p in row["points"]
+            ]
+    return [row | {"recalibration": None} for row in rows] + after
+
+
+def _decisions(task: str, split: str, model: str) -> dict[str, Any]:
+    """The decision curve of rows drawn from the task's rate, the better the model the more apart."""
+    rng = np.random.default_rng(len(model) + 100 * len(task))
+    rate, n = RATES[task][1], SIZES[split]
+    positive = rng.random(n) < rate
+    odds = math.log(rate / (1 - rate)) + SHARES[model] * (1.5 * positive + rng.normal(size=n))
+    thresholds = [round(0.01 * i, 2) for i in range(1, 51)]
+    values = net_benefit(positive, 1 / (1 + np.exp(-odds)), thresholds).value().tolist()
+    points = [
+        {
+            "threshold": t,
+            "net_benefit": values[i],
+            "net_benefit_ci_low": values[i] - 0.01,
+            "net_benefit_ci_high": values[i] + 0.01,
+            "treat_all": values[50 + i],
+        }
+        for i, t in enumerate(thresholds)
+    ]
+    return {"task": task, "model": model, "split": split, "n": n, "points": points}
 
 
 def _score_rows(task: str, split: str, model: str) -> pa.Table:

@@ -92,6 +92,32 @@ def test_every_figure_is_small_and_has_alt_text(page: str) -> None:
         assert re.search(r"<title id=\"[^\"]+\">[^<]+</title><desc id=\"[^\"]+\">[^<]+</desc>", svg)
 
 
+def test_decision_curves_are_drawn_for_the_binary_tasks(whole_run: Path, page: str) -> None:
+    drawn = set(re.findall(r'aria-labelledby="decision-(\w+)-t', page))
+    assert drawn == {"readmission", "mortality", "denial"}
+    rows = runs.read_json(whole_run / "scores" / "decision_curves.json")
+    for row in rows:
+        if row["model"] == "lang1 finetuned joint":
+            at = {point["threshold"]: point["net_benefit"] for point in row["points"]}
+            assert f"LANG1 finetuned: {at[0.05]:.3f} at 5\N{NO-BREAK SPACE}%" in page
+    assert "recalibrated (" not in page and "A dashed line is the model of that colour" not in page
+    assert page.count(">ECE recalibrated<") == 0
+
+
+def test_recalibrated_models_are_marked_and_are_no_models_of_their_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", recalibrated=True, stages=("tasks", "scores"))
+    page = report(run, tmp_path / "out")
+    assert "on val" not in page  # the name under which they stand in the files is in no legend, table or figure
+    assert "LANG1 finetuned, recalibrated (platt): " in page
+    assert "after recalibration (platt, fitted on the validation rows)" in page
+    table = page.partition(">ECE recalibrated<")[2].partition("</table>")[0]
+    rows = runs.read_json(run / "scores" / "calibration.json")
+    assert table.count("<td>platt</td>") == sum(row["recalibration"] is not None for row in rows)
+    ece = {(row["task"], row["model"]): row["ece"] for row in rows}
+    before, after = ece["los", "lang1 zero-shot"], ece["los", "lang1 zero-shot, platt on val"]
+    assert f'<td class="n">{before:.3f}</td><td class="n">{after:.3f}</td>' in table
+
+
 def test_what_comes_from_files_is_escaped(page: str) -> None:
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "ReMedE &lt;on&gt; the hospital" in page

@@ -27,10 +27,13 @@ from lang1.errors import ConfigError, InputError
 from lang1.models.build import build_from_config, llama_config
 from lang1.models.fast import use_fast_layers
 from lang1.training import hardware
+from lang1.training.efficiency import efficiency_of
 from lang1.training.next_token import next_token_loss
+from lang1.training.numerics import prepare_torch
 from lang1.training.planning.cost import expense, planned_tokens_per_second, run_cost
 from lang1.training.planning.flops import token_flops
 from lang1.training.planning.memory import Layers, Precision, Sharding, StepSetting, kept_by_layer, step_memory
+from lang1.training.planning.page import page
 from lang1.training.planning.shape import ModelShape, meta_model, shape_of
 from lang1.training.planning.tables import read_gpus, read_prices, read_runs, recognise
 
@@ -221,7 +224,48 @@ def test_our_count_gives_the_mfu_that_public_runs_state() -> None:
     assert reached == pytest.approx(0.5092, abs=0.001)
 
 
+def test_a_masked_model_recomputes_all_its_layers_and_makes_the_logits_asked_for() -> None:
+    shape, context = shape_of(meta_model(configuration(SMALL))), 64
+    every, some = (token_flops(shape, context, checkpointing=True, asked=share) for share in (1.0, 0.15))
+    assert some.recompute == every.recompute > 0  # the head is not among the layers
+    assert every.forward - some.forward == pytest.approx(2 * 0.85 * shape.head_parameters)
+    assert some.backward == 2 * some.forward
+
+
+def test_the_flops_of_a_masked_run_are_those_of_the_logits_it_makes() -> None:
+    model = meta_model(configuration(SMALL))
+    made = efficiency_of(model, 64, True, torch.device("cpu"), 1, torch.float32, asked=0.15).flops
+    assert made == token_flops(shape_of(model), 64, checkpointing=True, asked=0.15)
+
+
 # --- time, price, energy
+
+
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_auto_is_planned_as_it_runs_on_this_cpu(has_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_text
+    flags = "flags : avx2 avx512_bf16" if has_bf16 else "flags : avx2"
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **how: flags if path == Path("/proc/cpuinfo") else read(path, **how)
+    )
+    wanted = "bf16" if has_bf16 else "fp32"
+    made = training.plan(recipe(preset="tiny", precision="auto"), gpus=1, gpu="cpu")
+    assert made["device"]["precision"] == wanted
+    if not torch.cuda.is_available():
+        assert prepare_torch(torch.get_num_threads(), "auto") is (torch.bfloat16 if has_bf16 else torch.float32)
+
+
+def test_auto_is_bf16_on_the_gpus_of_the_table() -> None:
+    assert training.plan(recipe(preset="1b", precision="auto"), gpus=64, gpu="h100")["device"]["precision"] == "bf16"
+
+
+def test_the_example_of_the_docs_is_what_the_command_prints() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "plan.md").read_text(encoding="utf-8")
+    example = text.partition("```text\n")[2].partition("```")[0]
+    printed = page(training.plan(recipe(preset="1b", precision="bf16"), gpus=64, gpu="h100")).splitlines()
+    shown = [line for line in example.splitlines() if line.strip() not in ("", "...")]
+    assert len(shown) > 15
+    assert [line for line in shown if line not in printed] == []
 
 
 def test_the_papers_run_reached_little_more_than_one_per_cent() -> None:

@@ -134,11 +134,17 @@ def _auroc(ranking: Ranking, drawn_BP: Ints, before_BN: Ints) -> Floats:
 
 
 def bootstrap(statistics: Sequence[Statistic], clusters: int, *, resamples: int, seed: int, name: str) -> list[Floats]:
-    """Every statistic on the same resamples, each (resamples,) or (resamples, values)."""
+    """Every statistic on the same resamples, each (resamples,) or (resamples, values).
+
+    Matrix products run on one thread: they are small, and how many threads share a sum changes its last bits.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     parts: list[list[Floats]] = [[] for _ in statistics]
-    for counts_BC in draw_counts(clusters, resamples, seed, name):
-        for part, statistic in zip(parts, statistics, strict=True):
-            part.append(statistic(counts_BC))
+    with threadpool_limits(1, user_api="blas"):
+        for counts_BC in draw_counts(clusters, resamples, seed, name):
+            for part, statistic in zip(parts, statistics, strict=True):
+                part.append(statistic(counts_BC))
     return [np.concatenate(part) for part in parts]
 
 

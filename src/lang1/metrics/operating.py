@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lang1.metrics.additive import Additive, ratio
-from lang1.metrics.ranking import Floats
+from lang1.metrics.ranking import Floats, Ints
 
 RATES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 """what `at_flags` gives, in this order; NaN where nobody could be right (no positives, nobody flagged)"""
@@ -32,7 +32,7 @@ def flag_share(scores: Floats, rate: float) -> Floats:
     wanted = rate * len(scores)
     if not len(scores) or wanted <= 0:
         return np.zeros(len(scores))
-    cut = np.sort(scores)[max(0, len(scores) - math.ceil(wanted - 1e-9))]
+    cut = np.sort(scores)[max(0, len(scores) - max(1, math.ceil(wanted - 1e-9)))]
     above, tied = scores > cut, scores == cut
     return above + tied * ((wanted - above.sum()) / tied.sum())
 
@@ -63,10 +63,18 @@ def at_flags(positive: NDArray[np.bool_], flagged: Floats) -> Additive:
     return Additive(columns, finish)
 
 
-def rows_of(rates: Additive) -> list[int]:
-    """How many rows each of the five rates is a share of, to the nearest where ties are flagged in part."""
-    tp, fp, events, others = rates.columns.sum(axis=0)
-    return [round(n) for n in (events + others, events, others, tp + fp, events + others - tp - fp)]
+def independent(positive: NDArray[np.bool_], flagged: Floats, clusters: Ints) -> list[int]:
+    """How many patients, or rows where each is a cluster, each of the five rates is a share of.
+
+    A patient counts once however many rows they have there, and in part where the ties of a cut are flagged in part.
+    """
+    every = np.ones(len(flagged))
+    shares = []
+    for of in (every, positive, ~positive, flagged, 1 - flagged):
+        most_C = np.zeros(int(clusters.max(initial=-1)) + 1)
+        np.maximum.at(most_C, clusters, of)
+        shares.append(round(float(most_C.sum())))
+    return shares
 
 
 def net_benefit(positive: NDArray[np.bool_], probabilities: Floats, thresholds: Sequence[float]) -> Additive:

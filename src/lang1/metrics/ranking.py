@@ -72,9 +72,12 @@ def headline_metric(options: int) -> str:
 
 
 def average_precision(positive: NDArray[np.bool_], scores: Floats) -> float | None:
-    """AUPRC as average precision: precision at each new threshold, weighed by the recall it adds."""
+    """AUPRC as average precision: precision at each new threshold, weighed by the recall it adds.
+
+    None when all rows are of one class: with positives alone every ranking would have 1.
+    """
     total = int(positive.sum())
-    if total == 0:
+    if total in (0, len(positive)):
         return None
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(positive[order])

@@ -7,7 +7,8 @@
 | isotonic | the best rising step function | each option against the rest, then normalised |
 
 In a binary task temperature keeps the order of rows, and so does Platt's map where its slope is positive: the AUROC
-stays. Isotonic ties rows. An option that the fitting rows do not hold keeps its probability, before normalising.
+stays (probabilities are kept 1e-15 from 0 and 1, so rows closer to them tie). Isotonic ties rows. An option that the
+fitting rows do not hold keeps its probability, before normalising.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from lang1.metrics.slope import fit_line, logit, sigmoid
 
 Method = Literal["temperature", "platt", "isotonic"]
 _COLDEST, _HOTTEST = 1e-2, 1e2
+_EDGE = 1e-15
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,20 @@ def _fit_temperature(labels: Ints, p_NK: Floats, facts: dict[str, Any]) -> Recal
 
 
 def _sharpen(p_NK: Floats, temperature: float) -> Floats:
-    logits = np.log(np.maximum(p_NK, 1e-15)) / temperature
+    logits = np.log(np.maximum(p_NK, _EDGE)) / temperature
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def _fit_each(method: Method, labels: Ints, p_NK: Floats, facts: dict[str, Any]) -> Recalibration:
+def _fit_each(method: Method, labels: Ints, p_NK: Floats, facts: dict[str, Any]) -> Recalibration | str:
     """One map an option; with two options one map, of option 1."""
     options = p_NK.shape[1]
     fitted = [1] if options == 2 else [k for k in range(options) if (labels == k).any()]
     maps, told = {}, {}
     for k in fitted:
         one = _platt(labels == k, p_NK[:, k]) if method == "platt" else _isotonic(labels == k, p_NK[:, k])
+        if one is None:
+            return f"no line was found for option {k}"
         maps[k], told[str(k)] = one
 
     def apply(p: Floats) -> Floats:
@@ -85,16 +89,20 @@ def _fit_each(method: Method, labels: Ints, p_NK: Floats, facts: dict[str, Any])
     return Recalibration(apply, facts | {"options": told, "options_kept": kept})
 
 
-def _platt(positive: Any, p: Floats) -> tuple[Callable[[Floats], Floats], dict[str, float]]:
+def _platt(positive: Any, p: Floats) -> tuple[Callable[[Floats], Floats], dict[str, float]] | None:
+    """Platt's map of one option. None where the search for its line does not end."""
     events, others = int(positive.sum()), int((~positive).sum())
     # smoothed targets have a finite solution also where the scores part the classes
     target = np.where(positive, (events + 1) / (events + 2), 1 / (others + 2))
-    line = fit_line(logit(p), target)
-    if line is None:  # every row has one probability: only a level can be fitted
+    x_N = logit(p, _EDGE)
+    if np.ptp(x_N) == 0:  # every row has one probability: only a level can be fitted
         level = float(target.mean())
         return lambda q: np.full(len(q), level), {"level": level}
+    line = fit_line(x_N, target)
+    if line is None:
+        return None
     told = {"intercept": line.intercept, "slope": line.slope}
-    return lambda q: sigmoid(line.intercept + line.slope * logit(q)), told
+    return lambda q: sigmoid(line.intercept + line.slope * logit(q, _EDGE)), told
 
 
 def _isotonic(positive: Any, p: Floats) -> tuple[Callable[[Floats], Floats], dict[str, float]]:

@@ -19,7 +19,7 @@ from lang1.metrics.ranking import Floats
 _EDGE = 1e-6
 _STEPS, _TOLERANCE = 50, 1e-10
 _LARGEST = 1e3
-"""a slope beyond it is that of classes which the probabilities part without an error: there is no finite one"""
+"""a slope a standard deviation beyond it is that of classes which the values part without an error: none is finite"""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Line:
     slope: float
 
 
-def logit(p: Floats) -> Floats:
-    """Log-odds of probabilities, kept 1e-6 from 0 and 1."""
-    kept = np.clip(p, _EDGE, 1 - _EDGE)
+def logit(p: Floats, edge: float = _EDGE) -> Floats:
+    """Log-odds of probabilities, kept `edge` from 0 and 1."""
+    kept = np.clip(p, edge, 1 - edge)
     return np.log(kept) - np.log1p(-kept)
 
 
@@ -45,9 +45,19 @@ def fit_line(x_N: Floats, target_N: Floats, *, with_slope: bool = True) -> Line 
     """Logistic regression of targets in [0, 1] on one value, unpenalised, by Newton's method with step halving.
 
     `with_slope` False holds the slope at 1. None where there is no finite solution (one class, or classes apart).
+    Values that lie close together are fitted as well as any other: the search runs on standardised ones.
     """
     if not len(x_N) or (with_slope and np.ptp(x_N) == 0):
         return None
+    if not with_slope:
+        return _search(x_N, target_N, with_slope=False)
+    middle, spread = float(x_N.mean()), float(x_N.std())
+    found = _search((x_N - middle) / spread, target_N, with_slope=True)
+    return None if found is None else Line(found.intercept - found.slope * middle / spread, found.slope / spread)
+
+
+def _search(x_N: Floats, target_N: Floats, *, with_slope: bool) -> Line | None:
+    """Newton's method on values of the size of 1."""
     # a flat line at the mean, where the curvature is largest: at slope 1 extreme probabilities leave none
     line = np.array([float(logit(target_N.mean(keepdims=True))[0]), 0.0]) if with_slope else np.array([0.0, 1.0])
     loss = _loss(line, x_N, target_N)
@@ -68,7 +78,7 @@ def fit_line(x_N: Floats, target_N: Floats, *, with_slope: bool = True) -> Line 
 
 def _loss(line: Floats, x_N: Floats, target_N: Floats) -> float:
     z = line[0] + line[1] * x_N
-    return float(np.logaddexp(0.0, z).sum() - target_N @ z)
+    return float(np.logaddexp(0.0, z).sum() - (target_N * z).sum())
 
 
 def _derivatives(line: Floats, x_N: Floats, target_N: Floats) -> Floats:

@@ -54,6 +54,7 @@ def compare_models(a: Path, b: Path, *, resamples: int, seed: int, by: measure.B
         },
         "bootstrap_resamples": resamples,
         "interval": f"percentile, {by}s resampled",
+        "resampled": by,
         "seed": seed,
     }
 
@@ -183,7 +184,7 @@ def comparison_text(found: dict[str, Any]) -> str:
     ]
     notes = [
         f"95% CI: {found['interval']}, {found['bootstrap_resamples']:,} resamples, paired, seed {found['seed']}. "
-        "Holm: p corrected over the tasks of a split and metric. DeLong: paired, rows taken as independent.",
+        f"Holm: p corrected over the tasks of a split and metric. DeLong: paired, {found['resampled']}s as clusters.",
         f"Lower is better: {', '.join(LOWER_IS_BETTER)}. macro: mean of one-versus-rest over the classes with rows.",
     ]
     notes += [

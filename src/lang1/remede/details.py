@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lang1.metrics import agreement, calibration, operating
-from lang1.metrics.additive import Additive, resampled
+from lang1.metrics.additive import Additive, as_number, resampled
 from lang1.metrics.bootstrap import Statistic, interval
 from lang1.metrics.proportion import wilson_interval
 from lang1.metrics.ranking import Floats, Ints
@@ -23,8 +23,16 @@ UNDEFINED = {
     "calibration_slope": "no finite slope: the probabilities part the classes, or are all alike",
     "calibration_intercept": "no finite intercept",
     "quadratic_kappa": "labels and answers are all one option",
+    "sensitivity": "no row of option 1",
+    "specificity": "no row of option 0",
+    "ppv": "no row is flagged",
+    "npv": "every row is flagged",
+    "delong": "an option has rows of one patient only",
 }
+"""why a score is null although the rows are of several classes"""
 ONE_CLASS = "the rows are all of one class"
+ABSENT = "no row of this option"
+WILSON = "wilson"
 
 
 @dataclass(frozen=True)
@@ -56,25 +64,26 @@ class Scored:
 
     value: float | None
     draws: Floats
-    rows: int | None = None
-    """of a share: the rows that it is a share of"""
+    of: int | None = None
+    """of a share: the patients (rows, where they are resampled) that it is a share of"""
 
-    def bounds(self) -> tuple[float | None, float | None]:
-        """The 95 % interval: percentile; Wilson's where a share of 0 or 1 leaves resampling without a spread."""
+    def fields(self, name: str) -> dict[str, Any]:
+        """`name`, `name_ci_low` and `name_ci_high`: percentile.
+
+        A share of 0 or 1, which leaves resampling without a spread, has Wilson's, and `name_interval` says so.
+        """
         found = interval(self.value, self.draws)
         has_width = found.low is None or found.high is None or found.high - found.low > 1e-9
-        if self.rows and self.value is not None and not has_width and min(self.value, 1 - self.value) < 1e-9:
-            return wilson_interval(round(self.value * self.rows), self.rows)
-        return found.low, found.high
-
-    def fields(self, name: str) -> dict[str, float | None]:
-        """`name`, `name_ci_low` and `name_ci_high`."""
-        low, high = self.bounds()
-        return {name: self.value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+        if self.of and self.value is not None and not has_width and min(self.value, 1 - self.value) < 1e-9:
+            low, high = wilson_interval(round(self.value * self.of), self.of)
+            return {name: self.value, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_interval": WILSON}
+        return {name: self.value, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
 
 
 def centred(value: float | None, draws: Floats) -> Scored:
     """A score that noise can only raise, such as ECE: its resamples, moved so that their mean is its value.
+
+    Those that would fall below 0, which no such score does, are 0.
 
     A resample repeats the noise of the sample and adds its own, so its ECE is larger in the mean; unmoved, the
     interval of a well calibrated model would lie above its value.
@@ -133,19 +142,23 @@ class Plan:
     statistics: list[Statistic]
     smooth: float | None
     options: int
+    independent: list[list[int]]
+    """of each operating point: what its rates are shares of"""
+    clusters: int
 
     def read(self, draws: list[Floats]) -> Details:
         """From the resamples of `statistics`, in their order."""
         columns = iter(draws[0].T)
-        found = {name: Scored(_number(score.value()), next(columns)) for name, score in self.scores.items()}
-        found["accuracy"] = replace(found["accuracy"], rows=len(self.scores["accuracy"].columns))
+        found = {name: Scored(as_number(score.value()), next(columns)) for name, score in self.scores.items()}
+        found["accuracy"] = replace(found["accuracy"], of=self.clusters)
         found["ece"] = centred(found["ece"].value, found["ece"].draws)
         points = []
-        for (point, flagged, threshold), score in zip(self.operating, self.at_points, strict=True):
-            values = score.value()
+        for (point, flagged, threshold), score, of in zip(
+            self.operating, self.at_points, self.independent, strict=True
+        ):
             rates = {
-                name: Scored(_number(value), next(columns), rows)
-                for name, value, rows in zip(operating.RATES, values, operating.rows_of(score), strict=True)
+                name: Scored(as_number(value), next(columns), n)
+                for name, value, n in zip(operating.RATES, score.value(), of, strict=True)
             }
             points.append(OperatingPoint(point, float(flagged.mean()), threshold, rates))
         rows_BK = np.stack([next(columns) for _ in range(self.options)], axis=1)
@@ -200,13 +213,24 @@ def plan(task: str, labels: Ints, p_NK: Floats, clusters: Ints, wanted: Wanted) 
         resampled_smooth_calibration(hit, confidence, clusters),
     ]
     smooth = smooth_calibration_error(hit, confidence)
-    return Plan(scores, at, at_points, statistics, smooth, options)
+    independent = [operating.independent(labels == 1, flagged, clusters) for _, flagged, _ in at]
+    return Plan(scores, at, at_points, statistics, smooth, options, independent, int(clusters.max()) + 1)
 
 
-def reasons(names: list[str], one_class: bool) -> dict[str, str]:
-    """Why each of these scores has no value."""
-    return {name: ONE_CLASS if one_class else UNDEFINED.get(name.split()[-1], ONE_CLASS) for name in names}
+def undefined(row: dict[str, Any], names: list[str], one_class: bool) -> dict[str, str]:
+    """Every score of a row of metrics.json that is null, with the reason: `names` of it, of classes, of points.
 
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
+    Those of a class are named `per_class.2.auprc`, those of a threshold `operating.alert_rate=0.1.ppv`.
+    """
+    found = {name: ONE_CLASS if one_class else UNDEFINED.get(name, ONE_CLASS) for name in names if row[name] is None}
+    if row["delong"]["se"] is None:
+        found["delong"] = ONE_CLASS if one_class else UNDEFINED["delong"]
+    for k, part in row["per_class"].items():
+        for name in ("auroc", "auprc", "calibration_slope", "calibration_intercept"):
+            if name in part and part[name] is None:
+                otherwise = ONE_CLASS if one_class else UNDEFINED.get(name, ONE_CLASS)
+                found[f"per_class.{k}.{name}"] = otherwise if part["events"] else ABSENT
+    for point in row["operating"]:
+        where = f"operating.{point['at']}={point['level']:g}"
+        found |= {f"{where}.{name}": UNDEFINED[name] for name in UNDEFINED if name in point and point[name] is None}
+    return found

@@ -15,6 +15,7 @@ import numpy as np
 
 from lang1.errors import InputError
 from lang1.metrics import delong
+from lang1.metrics.additive import ratio
 from lang1.metrics.bootstrap import (
     Ranking,
     Statistic,
@@ -90,6 +91,8 @@ class Resampled:
     scores: dict[str, Scored]
     """every other score by its name in metrics.json; empty for the truth"""
     points: list[OperatingPoint]
+    influence: Floats | None = None
+    """each cluster's share of the error of the headline (metrics/delong.py); None for the truth"""
     row_draws: Floats | None = None
     """the headline with rows resampled instead of patients, where it was asked for"""
 
@@ -204,8 +207,10 @@ def _reader_of_model(group: Group, p_NK: Floats, clusters: Ints, wanted: Wanted)
         scores = {"auprc": Scored(auprc, auprc_draws), "auroc_micro": Scored(ovr.micro, draws[len(classes)])}
         if options > 2:
             weights = np.where(np.isnan(ranked[:, :, 0]), np.nan, beside.class_rows)[:, ovr.present]
-            weighted = (ranked[:, ovr.present, 0] * weights).sum(axis=1) / weights.sum(axis=1)
+            weighted = ratio((ranked[:, ovr.present, 0] * weights).sum(axis=1), weights.sum(axis=1))
             scores["auroc_weighted"] = Scored(ovr.weighted, weighted)
+        else:  # one class has an AUROC: every average is it
+            scores["auroc_weighted"] = Scored(value, combined)
         return Resampled(
             value=value,
             per_class=per_class,
@@ -214,6 +219,7 @@ def _reader_of_model(group: Group, p_NK: Floats, clusters: Ints, wanted: Wanted)
             precision=[Scored(v, ranked[:, i, 1]) for i, v in enumerate(precision)],
             scores=scores | beside.scores,
             points=beside.points,
+            influence=delong.influence_ovr(labels, p_NK, clusters),
         )
 
     return _Reader([*statistics, *planned.statistics], read)
@@ -283,18 +289,15 @@ def metrics_of(group: Group, model: str, sampled: dict[str | None, Resampled]) -
     row: dict[str, Any] = {}
     for name, scored in beside.items():
         row |= scored.fields(name)
-    missing = [name for name, scored in beside.items() if scored.value is None]
-    missing += ["auroc"] if mine.value is None else []
-    one_class = len(np.unique(labels)) < 2
-    return row | {
-        "auroc_weighted": row.get("auroc_weighted", mine.value),
+    row |= {
         "per_class": _per_class(group, mine),
         "operating": [point.fields() for point in mine.points],
-        "undefined": details.reasons(missing, one_class),
         "tied_pairs": _tied_pairs(labels, p_NK),
         "by_row": _by_row_interval(mine),
-        "delong": _delong(labels, p_NK, mine.value),
+        "delong": _delong(mine),
     }
+    named = {"value": mine.value} | row
+    return row | {"undefined": details.undefined(named, ["value", *beside, "tied_pairs"], len(np.unique(labels)) < 2)}
 
 
 def _by_row_interval(mine: Resampled) -> dict[str, float | None] | None:
@@ -340,13 +343,12 @@ def _tied_pairs(labels: Ints, p_NK: Floats) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
-def _delong(labels: Ints, p_NK: Floats, value: float | None) -> dict[str, float | None]:
-    """DeLong's interval of the headline, rows taken as independent; null with fewer than two rows of a class."""
-    shares = delong.influence_ovr(labels, p_NK)
-    if value is None or shares is None:
+def _delong(mine: Resampled) -> dict[str, float | None]:
+    """DeLong's interval of the headline, of what is resampled; null where fewer than two patients have a class."""
+    if mine.value is None or mine.influence is None:
         return {"se": None, "ci_low": None, "ci_high": None}
-    se = delong.standard_error(shares)
-    low, high = delong.interval(value, se)
+    se = delong.standard_error(mine.influence)
+    low, high = delong.interval(mine.value, se)
     return {"se": se, "ci_low": low, "ci_high": high}
 
 
@@ -356,7 +358,6 @@ def compare(group: Group, a: str, b: str, sampled: dict[str | None, Resampled]) 
     difference = None if mine.value is None or other.value is None else mine.value - other.value
     draws = mine.draws - other.draws
     bounds = interval(difference, draws)
-    shares = [delong.influence_ovr(group.labels, group.p[model]) for model in (a, b)]
     return {
         "task": group.task,
         "split": group.split,
@@ -366,13 +367,13 @@ def compare(group: Group, a: str, b: str, sampled: dict[str | None, Resampled]) 
         "ci_low": bounds.low,
         "ci_high": bounds.high,
         "p": None if difference is None else paired_p(draws),
-        "p_delong": _p_delong(difference, *shares),
+        "p_delong": _p_delong(difference, mine.influence, other.influence),
         "undefined_resamples": bounds.undefined,
     }
 
 
 def _p_delong(difference: float | None, a: Floats | None, b: Floats | None) -> float | None:
-    """DeLong's paired p, rows taken as independent."""
+    """DeLong's paired p, of what is resampled: patients, or rows."""
     if difference is None or a is None or b is None:
         return None
     return delong.p_value(difference, delong.standard_error(a - b))

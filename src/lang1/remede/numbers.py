@@ -23,7 +23,7 @@ from lang1.remede import measure
 from lang1.remede.ceiling import true_probabilities
 from lang1.remede.contamination import count_seen
 from lang1.remede.details import Wanted
-from lang1.remede.model_curves import calibration_of, decision_of
+from lang1.remede.model_curves import calibration_of, decisions_of
 from lang1.remede.provenance import describe_prompt, library_versions
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import probabilities, read_scores, score_path
@@ -134,7 +134,11 @@ def _measure_group(
     said: dict[str, Any],
     models: dict[str, dict[str, Any]],
 ) -> None:
-    """All numbers of one task and split; models after recalibration stand beside those before, in metrics.json only."""
+    """All numbers of one task and split.
+
+    Models after recalibration stand beside those before in metrics.json and the two files of curves, where
+    `recalibration` says so; they are no results and are not compared.
+    """
     before = list(group.p)
     after = {after_name(model, cfg.recalibrate): (model, one) for model, one in fitted.items() if model in group.p}
     group = replace(group, p=group.p | {name: one.apply(group.p[model]) for name, (model, one) in after.items()})
@@ -149,6 +153,8 @@ def _measure_group(
         also_by_row=cfg.resample == "patient",
     )
     met = {model: count_seen(table) for model, table in tables.items()}
+    is_headline = group.split == cfg.headline_split
+    decisions = decisions_of(group, cfg.bootstrap_resamples, seed, cfg.resample) if is_headline else {}
     for model in group.p:
         source, one = after.get(model, (model, None))
         result = measure.result_of(group, model, sampled, truth_NK)
@@ -158,10 +164,11 @@ def _measure_group(
             made.results.append(result)
         more = measure.metrics_of(group, model, sampled) | met[source] | said | _said_of_scores(tables[source])
         made.details.append(result | more | _said_of_model(models.get(source), group.task))
-        if group.split == cfg.headline_split:
-            made.curves.append(calibration_of(group, model))
-            decision = decision_of(group, model, cfg.bootstrap_resamples, seed, cfg.resample)
-            made.decisions.extend([] if decision is None else [decision])
+        named = {"recalibration": result["recalibration"]}
+        if is_headline:
+            made.curves.append(calibration_of(group, model) | named)
+        if model in decisions:
+            made.decisions.append(decisions[model] | named)
     if subject in before:
         made.comparisons.extend(
             measure.compare(group, subject, m, sampled)

@@ -18,6 +18,7 @@ from lang1 import config, figures, runs
 from lang1.config import ReportConfig
 from lang1.report import curves, limits, plots, rows, sections, words
 from lang1.report.collect import RunData, collect, complete_folders
+from lang1.report.decisions import decision_panels
 from lang1.report.flow import WIDTH, draw_flow
 from lang1.report.verdicts import BOOSTING, answer, find_subject
 
@@ -126,6 +127,8 @@ def _figures(data: RunData, split: str) -> dict[str, Any]:
     calibration = curves.calibration_curves(data, split)
     subject = find_subject(data.results)
     drawn = [curve for curve in calibration if curve.model in (subject, *BOOSTING)] or calibration
+    decisions = curves.decision_curves(data, split)
+    decided = [curve for curve in decisions if curve.model in (subject, *BOOSTING)] or decisions
     return {
         "auroc": plots.auroc_panels(data.results, split),
         "decay": plots.decay_panels(data.results, present, names) if len(present) > 1 else [],
@@ -133,6 +136,10 @@ def _figures(data: RunData, split: str) -> dict[str, Any]:
         "calibration": plots.calibration_panels(drawn),
         "calibration_curves": calibration,
         "calibration_models": figures.order_models({curve.model for curve in drawn}),
+        "recalibrated": curves.recalibrated(data, split),
+        "decisions": decision_panels(decided),
+        "decision_models": figures.order_models({curve.model for curve in decided}),
+        "decision_methods": sorted({curve.recalibration for curve in decided if curve.recalibration is not None}),
         "finetuning": plots.finetuning_panels(
             curves.finetuning_points(data), curves.finetuning_losses(data), curves.best_steps(data)
         ),

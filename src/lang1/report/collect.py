@@ -58,6 +58,7 @@ class RunData:
     comparisons: list[dict[str, Any]]
     metrics: dict[str, Any]
     calibration: list[dict[str, Any]]
+    decisions: list[dict[str, Any]]
 
     def has(self, folder: str) -> bool:
         """True when the stage of this folder ended."""
@@ -132,6 +133,7 @@ def collect(folders: dict[str, Path], run: Path) -> RunData:
         comparisons=summary.get("comparisons", []),
         metrics=value("scores", "metrics.json", {}),
         calibration=value("scores", "calibration.json", []),
+        decisions=value("scores", "decision_curves.json", []),
     )
 
 

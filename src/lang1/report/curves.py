@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from lang1 import figures
 from lang1.config import TASK_IDS
 from lang1.report import sections
 from lang1.report.collect import RunData
+from lang1.report.decisions import DecisionCurve
 from lang1.report.plots import CalibrationCurve
 
 MODEL_NAMES = {
@@ -63,9 +66,8 @@ def best_steps(data: RunData) -> dict[str, int]:
 
 
 def calibration_curves(data: RunData, split: str) -> list[CalibrationCurve]:
-    """The bins of every model and task on `split`, in the order of tasks."""
-    rows = [row for row in data.calibration if row["split"] == split]
-    rows.sort(key=lambda row: TASK_IDS.index(row["task"]) if row["task"] in TASK_IDS else len(TASK_IDS))
+    """The bins of every model and task on `split`, in the order of tasks; models as they are, not recalibrated."""
+    rows = [row for row in _by_task(data.calibration, split) if row.get("recalibration") is None]
     return [
         CalibrationCurve(
             task=row["task"],
@@ -79,3 +81,55 @@ def calibration_curves(data: RunData, split: str) -> list[CalibrationCurve]:
         )
         for row in rows
     ]
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """The expected calibration error of a model on a task, as it is and after recalibration."""
+
+    task: str
+    model: str
+    method: str
+    before: float | None
+    after: float | None
+
+
+def recalibrated(data: RunData, split: str) -> list[Recalibrated]:
+    """What recalibration did on `split`, in the order of tasks and models; empty where nobody asked for it."""
+    rows = _by_task(data.calibration, split)
+    plain = {(row["task"], row["model"]): row.get("ece") for row in rows if row.get("recalibration") is None}
+    order = figures.order_models({model for _, model in plain})
+    found = [
+        Recalibrated(row["task"], one["of"], one["method"], plain.get((row["task"], one["of"])), row.get("ece"))
+        for row in rows
+        if (one := row.get("recalibration")) is not None
+    ]
+    tasks = list(dict.fromkeys(one.task for one in found))
+    return sorted(found, key=lambda one: (tasks.index(one.task), order.index(one.model) if one.model in order else -1))
+
+
+def decision_curves(data: RunData, split: str) -> list[DecisionCurve]:
+    """The decision curves of every model and binary task on `split`, by task, recalibrated ones marked."""
+    return [
+        DecisionCurve(
+            task=row["task"],
+            model=row["model"] if one is None else one["of"],
+            recalibration=None if one is None else one["method"],
+            **{
+                name: [point.get(key) for point in row["points"]]
+                for name, key in (
+                    ("thresholds", "threshold"),
+                    ("net_benefit", "net_benefit"),
+                    ("low", "net_benefit_ci_low"),
+                    ("high", "net_benefit_ci_high"),
+                    ("treat_all", "treat_all"),
+                )
+            },
+        )
+        for row, one in ((row, row.get("recalibration")) for row in _by_task(data.decisions, split))
+    ]
+
+
+def _by_task(rows: list[dict[str, Any]], split: str) -> list[dict[str, Any]]:
+    here = [row for row in rows if row["split"] == split]
+    return sorted(here, key=lambda row: TASK_IDS.index(row["task"]) if row["task"] in TASK_IDS else len(TASK_IDS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -63,9 +63,5 @@ def efficiency_of(
     asked: float = 1.0,
 ) -> Efficiency:
     """Of a model that trains on sequences of `context` tokens; `asked`: the share of them that logits are made for."""
-    shape = shape_of(model)
-    unasked = round((1 - asked) * shape.head_parameters)
-    flops = token_flops(
-        replace(shape, matmul_parameters=shape.matmul_parameters - unasked), context, checkpointing=checkpointing
-    )
+    flops = token_flops(shape_of(model), context, checkpointing=checkpointing, asked=asked)
     return Efficiency(flops, device, devices, dtype)

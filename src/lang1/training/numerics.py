@@ -26,8 +26,11 @@ def prepare_torch(threads: int, precision: str) -> torch.dtype:
 
 def has_fast_bf16() -> bool:
     """True when this machine multiplies bf16 in hardware."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_fast_bf16()
+
+
+def cpu_has_fast_bf16() -> bool:
+    """True when this machine's processor multiplies bf16 in hardware."""
     with contextlib.suppress(OSError):
         flags = Path("/proc/cpuinfo").read_text()
         return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -14,6 +14,7 @@ from lang1.models.build import llama_config
 from lang1.models.encoder import decoder_preset
 from lang1.models.presets import PRESETS
 from lang1.training.hardware import this_cpu
+from lang1.training.numerics import cpu_has_fast_bf16
 from lang1.training.planning.cost import DAY, Expense, expense, implied_mfu
 from lang1.training.planning.flops import TokenFlops, token_flops
 from lang1.training.planning.memory import (
@@ -58,8 +59,9 @@ def plan(
         raise InputError(f"--gpus {gpus}: at least 1")
     if mfu is not None and not 0 < mfu <= 1:
         raise InputError(f"--mfu {mfu}: a share of the peak above 0 and at most 1, such as 0.4")
-    precision: Precision = "fp32" if pretrain.precision == "fp32" else "bf16"
-    board = this_cpu(gpus, precision) if gpu == CPU and CPU not in table else find_gpu(gpu, table)
+    is_here = gpu == CPU and CPU not in table
+    precision = _precision(pretrain, is_here)
+    board = this_cpu(gpus, precision) if is_here else find_gpu(gpu, table)
     shards = _open(tokens)
     model = _model_config(config, shards.vocab_size if shards else config.tokenize.vocab_size)
     shape, length = shape_of(meta_model(model)), pretrain.context_length or int(model.max_position_embeddings)
@@ -98,6 +100,13 @@ def plan(
         **_time_and_prices(spend, mfu, gpu, runs, offers),
         "paper": _paper(runs, table, shape),
     }
+
+
+def _precision(pretrain: PretrainConfig, is_here: bool) -> Precision:
+    """What `auto` comes to: bf16 on every GPU of the table, and here where the processor multiplies it."""
+    if pretrain.precision == "auto":
+        return "bf16" if not is_here or cpu_has_fast_bf16() else "fp32"
+    return pretrain.precision
 
 
 def _flops(full: TokenFlops, causal: TokenFlops) -> dict[str, float]:

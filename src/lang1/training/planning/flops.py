@@ -41,12 +41,13 @@ class TokenFlops:
 
 
 def token_flops(
-    shape: ModelShape, context: int, *, attention: Attention = "full", checkpointing: bool = False
+    shape: ModelShape, context: int, *, attention: Attention = "full", checkpointing: bool = False, asked: float = 1.0
 ) -> TokenFlops:
-    """FLOPs a token at `context` positions."""
+    """FLOPs a token at `context` positions; `asked`: the share of them that logits are made for (masked models)."""
     seen = float(context) if attention == "full" else (context + 1) / 2
     mixing = 4 * shape.layers * shape.query * seen
-    forward = 2 * shape.matmul_parameters + mixing
+    in_layers = shape.matmul_parameters - shape.head_parameters
+    forward = 2 * (in_layers + asked * shape.head_parameters) + mixing
     # The recomputation stops at the last tensor that the backward wants, the input of down_proj (torch's early stop).
-    again = 2 * (shape.matmul_parameters - shape.head_parameters - shape.layers * shape.ffn * shape.hidden) + mixing
+    again = 2 * (in_layers - shape.layers * shape.ffn * shape.hidden) + mixing
     return TokenFlops(forward, 2 * forward, again if checkpointing else 0.0)

@@ -129,9 +129,21 @@ def test_bad_rows_are_named_and_nothing_is_written(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.csv"]
 
 
+def test_of_a_first_row_that_is_a_note_no_word_is_told(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "headerless.csv"
+    path.write_text(f"17,Patient {CANARY} admitted with chest pain.\n18,Stable and discharged.\n")
+    with pytest.raises(InputError) as raised:
+        run(model, path, tmp_path / "p.csv")
+    assert str(raised.value).endswith("no column note_id, text; the first row is no header (2 fields)")
+
+
 def test_other_files_are_refused_by_what_is_wrong(model: Path, notes: Path, tmp_path: Path) -> None:
     cases: list[tuple[Path, dict[str, Any], str]] = [
-        (notes, {}, r"no column note_id \(there are row_id, text, patient_id\); name yours with --id and --text"),
+        (
+            notes,
+            {},
+            r"no column note_id; name yours with --id and --text, did you mean row_id\?; the file has row_id, text, pat",
+        ),
         (tmp_path / "none.csv", {}, "no such file"),
         (write_csv(tmp_path / "notes.txt", [("a", "b")]), {}, r"notes come as \.parquet, \.csv or \.tsv"),
     ]
@@ -143,6 +155,12 @@ def test_other_files_are_refused_by_what_is_wrong(model: Path, notes: Path, tmp_
     cases.append((tmp_path / "floats.parquet", {}, "column note_id is double, not text or whole numbers"))
     pq.write_table(pa.table({"note_id": [1, None], "text": ["x", "y"]}), tmp_path / "null.parquet")
     cases.append((tmp_path / "null.parquet", {}, "row 2, column note_id: empty"))
+    for name in ("note_id", "text"):
+        twice = pa.Table.from_arrays([pa.array(["1"]), pa.array(["x"]), pa.array(["2"])], ["note_id", "text", name])
+        pq.write_table(twice, tmp_path / f"two_{name}.parquet")
+        cases.append((tmp_path / f"two_{name}.parquet", {}, f"two columns are named {name}; rename one"))
+        (tmp_path / f"two_{name}.csv").write_text(f"note_id,text,{name}\n1,x,2\n")
+        cases.append((tmp_path / f"two_{name}.csv", {}, f"two columns are named {name}; rename one"))
     for path, options, told in cases:
         with pytest.raises(InputError, match=told):
             run(model, path, tmp_path / "p.csv", **options)

@@ -36,8 +36,6 @@ LEAST_NOTE = 32
 WIDTHS = 32
 """a Llama's rows are padded to a multiple of so many tokens: a processor's kernels are built anew for each shape and
 kept, which for a shape a batch took more memory than the model's activations"""
-SHARED_PREFIX = 32
-"""tokens that all prompts must begin with before they are worth computing apart: shots, not a chance likeness"""
 
 
 @dataclass(frozen=True)
@@ -149,38 +147,24 @@ def score_prompts(
     import torch
 
     from lang1.models.fast import answer_logits
+    from lang1.scoring.shared import read_prefix
 
-    if share_prefix:
-        shared = common_prefix([prompt.ids for prompt in encoded])
-        if shared >= SHARED_PREFIX and len(encoded) > 1:
-            return _score_after(model, encoded, shared, option_ids, batch_tokens, pad_id)
     logits_NK = np.empty((len(encoded), len(option_ids)), dtype=np.float64)
-    lengths = [len(prompt.ids) for prompt in encoded]
-    multiple = WIDTHS if type(model).__name__ == "LlamaForCausalLM" else 1  # others may have no position to spare
+    multiple = width_multiple(model)
     with evaluating(model):
-        for rows in batches(longest_first(lengths), [round_up(length, multiple) for length in lengths], batch_tokens):
-            tokens_BT = padded([encoded[row].ids for row in rows], pad_id, model.device, multiple)
-            last_B1 = torch.tensor([[lengths[row] - 1] for row in rows], device=model.device)
-            logits_B1K = answer_logits(model, tokens_BT, None, None, last_B1, option_ids)
+        prefix = read_prefix(model, [prompt.ids for prompt in encoded]) if share_prefix else None
+        shared = 0 if prefix is None else prefix.length
+        rest = [prompt.ids[shared:] for prompt in encoded]
+        lengths = [len(ids) for ids in rest]
+        costs = [shared + round_up(length, multiple) for length in lengths]  # every row holds the prefix's keys
+        for rows in batches(longest_first(lengths), costs, batch_tokens):
+            mine, ends = [rest[row] for row in rows], [[lengths[row] - 1] for row in rows]
+            if prefix is None:
+                tokens_BT, ends_B1 = padded(mine, pad_id, model.device, multiple), torch.tensor(ends)
+                logits_B1K = answer_logits(model, tokens_BT, None, None, ends_B1.to(model.device), option_ids)
+            else:
+                logits_B1K = prefix.logits(mine, ends, pad_id)[:, :, list(option_ids)]
             logits_NK[rows] = logits_B1K[:, 0].double().cpu().numpy()
-    return logits_NK
-
-
-def _score_after(
-    model: Any, encoded: Sequence[EncodedPrompt], shared: int, option_ids: Sequence[int], batch_tokens: int, pad_id: int
-) -> NDArray[np.float64]:
-    """`score_prompts` of prompts whose first `shared` tokens are the same."""
-    from lang1.scoring.shared import Prefix
-
-    logits_NK = np.empty((len(encoded), len(option_ids)), dtype=np.float64)
-    rest = [prompt.ids[shared:] for prompt in encoded]
-    lengths = [len(ids) for ids in rest]
-    with evaluating(model):
-        prefix = Prefix(model, encoded[0].ids[:shared])
-        for rows in batches(longest_first(lengths), lengths, batch_tokens):
-            ends = [[lengths[row] - 1] for row in rows]
-            logits_B1V = prefix.logits([rest[row] for row in rows], ends, pad_id)
-            logits_NK[rows] = logits_B1V[:, 0, list(option_ids)].double().cpu().numpy()
     return logits_NK
 
 
@@ -307,6 +291,11 @@ def _pack_mask(real_BW: Any, owner_Q: Any) -> Any:
     real_BT = torch.cat([real_BW, torch.ones_like(owner_Q, dtype=torch.bool).expand(len(real_BW), -1)], dim=1)
     itself_TT = torch.eye(len(owner_T), dtype=torch.bool, device=real_BW.device)
     return ((seen_TT & real_BT[:, None]) | itself_TT)[:, None]
+
+
+def width_multiple(model: Any) -> int:
+    """What a model's rows are padded to a multiple of; classes other than Llama may have no position to spare."""
+    return WIDTHS if type(model).__name__ == "LlamaForCausalLM" else 1
 
 
 def round_up(length: int, multiple: int) -> int:

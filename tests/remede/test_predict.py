@@ -142,7 +142,7 @@ def test_other_files_are_refused_by_what_is_wrong(model: Path, notes: Path, tmp_
         (
             notes,
             {},
-            r"no column note_id; name yours with --id and --text, did you mean row_id\?; the file has row_id, text, pat",
+            r"no column note_id; name yours with --id and --text, did you mean row_id\?; the file has row_id, text",
         ),
         (tmp_path / "none.csv", {}, "no such file"),
         (write_csv(tmp_path / "notes.txt", [("a", "b")]), {}, r"notes come as \.parquet, \.csv or \.tsv"),

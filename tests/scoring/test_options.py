@@ -149,6 +149,21 @@ def test_notes_read_once_for_all_questions_give_the_plain_logits(llama: Any, tok
         np.testing.assert_allclose(found[name], plain_logits(llama, asked.encoded, asked.option_ids), atol=1e-5)
 
 
+def test_the_budget_of_a_batch_holds_for_notes_with_all_their_questions(llama: Any, byte_level: Any) -> None:
+    sizes: list[tuple[int, int]] = []
+    hook = llama.model.embed_tokens.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape)))
+    sets = question_sets(byte_level)
+    widest = max(len(prompt.ids) for asked in sets.values() for prompt in asked.encoded) * len(sets)
+    try:
+        for budget in range(widest, widest + 400, 25):
+            sizes.clear()
+            score_prompt_sets(llama, sets, batch_tokens=budget, pad_id=2)
+            assert max(rows for rows, _ in sizes) > 1
+            assert all(rows * width <= budget for rows, width in sizes)
+    finally:
+        hook.remove()
+
+
 def test_no_value_depends_on_the_padding_token(llama: Any, byte_level: Any) -> None:
     sets = question_sets(byte_level)
     one, two = (score_prompt_sets(llama, sets, batch_tokens=1000, pad_id=pad) for pad in (0, 77))

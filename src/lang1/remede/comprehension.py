@@ -3,9 +3,9 @@
     passage \\nQuestion: ... \\nAnswer:      followed by the text of an option, the likeliest being the model's answer
 
 The likelihood of an option is the sum of its tokens' log-probabilities, as `acc` of lm-eval's own sciq and pubmedqa,
-whose numbers these equal on the same rows (tests/remede/test_comprehension.py). Letters after a list of options, as the
-monitor of pretraining asks (tasks/comprehension.py), ask more of a small model. The test split is scored, or val where
-a set has no rows of test. Rows are independent: Wilson's interval.
+whose numbers these equal on the same rows (tests/remede/test_comprehension_scores.py). Letters after a list of options,
+as the monitor of pretraining asks (tasks/comprehension.py), ask more of a small model. The test split is scored, or val
+where a set has no rows of test. Rows are independent: Wilson's interval.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lang1.corpus.hashes import hash_fraction
 from lang1.errors import InputError
 from lang1.metrics.proportion import wilson_interval
 from lang1.models.load import load_scorer
-from lang1.remede.scores import Floats, score_path
+from lang1.remede.scores import score_path
 from lang1.scoring import likelihood, options
 from lang1.scoring.schema import answers_schema
 from lang1.scoring.shots import NO_EXAMPLES, Examples, Item, in_turn, render_examples
@@ -92,7 +92,9 @@ def choose_shots(path: Path, task: str, count: int, budget_words: int, seed: int
     """`count` answered questions of train, every label in its turn; none whose passage is scored."""
     if count == 0:
         return NO_EXAMPLES
-    scored = {row["note_hash"] for split in ("val", "test") for row in _read(path, task, split)}
+    scored = {
+        row["note_hash"] for split in ("val", "test") for row in _read(path, task, split, ["row_id", "note_hash"])
+    }
     rows = {row["row_id"]: row for row in _read(path, task, "train") if row["note_hash"] not in scored}
     if len(rows) < count:
         raise InputError(
@@ -107,13 +109,13 @@ def choose_shots(path: Path, task: str, count: int, budget_words: int, seed: int
     return render_examples(items, budget_words)
 
 
-def _read(path: Path, task: str, split: str) -> list[dict[str, Any]]:
+def _read(path: Path, task: str, split: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = path / task / f"{split}.parquet"
     try:
-        rows: list[dict[str, Any]] = pq.read_table(file).sort_by("row_id").to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(file, columns=columns).sort_by("row_id").to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file}: not readable ({type(error).__name__}); run lang1 comprehension again") from None
     return rows
@@ -139,10 +141,10 @@ def _score(
     import pyarrow as pa
 
     model, tokenizer = reader
-    asked = [_ask(tokenizer, row, examples, getattr(model.config, "max_position_embeddings", None)) for row in rows]
+    asked = _ask(tokenizer, rows, examples, getattr(model.config, "max_position_embeddings", None))
     pad_id = options.pad_id_of(tokenizer)
     sums_NK = np.array(likelihood.score_answers(model, asked, batch_tokens=cfg.batch_tokens, pad_id=pad_id))
-    check_finite(path, task, split, sums_NK)
+    options.check_finite(path, sums_NK, f" of {task}, {split}")
     p_NK = options.option_probabilities(sums_NK)
     found = [
         {
@@ -166,23 +168,15 @@ def _score(
 
 
 def _ask(
-    tokenizer: Any, row: dict[str, Any], examples: Examples, context_length: int | None
-) -> likelihood.AnsweredPrompt:
-    question = Question(row["question"], ())
-    answers = options.answer_ids(tokenizer, question, row["options"])
-    room = None if context_length is None else context_length + options.ANSWER_ROOM + 1 - max(map(len, answers))
-    (prompt,) = options.encode_prompts(tokenizer, [row["text"]], question, WHOLE, room, examples.text)
-    return likelihood.AnsweredPrompt(prompt, answers)
-
-
-def check_finite(path: Path, task: str, split: str, values_NK: Floats) -> None:
-    """Raise InputError for a model that gives no numbers."""
-    broken = int((~np.isfinite(values_NK)).any(axis=1).sum())
-    if broken:
-        raise InputError(
-            f"{path}: gives no finite logits for {broken} of {len(values_NK)} rows of {task}, {split}; "
-            "its weights are broken or its training diverged"
-        )
+    tokenizer: Any, rows: list[dict[str, Any]], examples: Examples, context_length: int | None
+) -> list[likelihood.AnsweredPrompt]:
+    """A passage leaves room for the longest answer of its question, short of the last token, which is not read."""
+    questions = [Question(row["question"], ()) for row in rows]
+    answers = [options.answer_ids(tokenizer, q, row["options"]) for q, row in zip(questions, rows, strict=True)]
+    rooms = [max(map(len, found)) - 1 for found in answers]
+    asked = list(zip([row["text"] for row in rows], questions, rooms, strict=True))
+    prompts = options.encode_each(tokenizer, asked, WHOLE, context_length, examples.text)
+    return [likelihood.AnsweredPrompt(*pair) for pair in zip(prompts, answers, strict=True)]
 
 
 def _accuracy(model: str, task: str, split: str, path: Path) -> dict[str, Any]:

@@ -17,12 +17,11 @@ from lang1.config import EvaluateConfig
 from lang1.errors import InputError
 from lang1.metrics.bootstrap import draw_counts, interval
 from lang1.models.load import load_scorer
-from lang1.remede.comprehension import check_finite
 from lang1.remede.examples import choose_examples
 from lang1.remede.rows import TaskRows, open_tasks
 from lang1.remede.scores import score_path
 from lang1.scoring.likelihood import AnsweredPrompt, score_answers
-from lang1.scoring.options import encode_prompts, option_token_ids, pad_id_of
+from lang1.scoring.options import check_finite, encode_prompts, option_token_ids, pad_id_of
 from lang1.scoring.schema import perplexity_schema
 from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import require_known
@@ -81,7 +80,7 @@ def _score(
     )
     asked = [AnsweredPrompt(p, [[option_ids[k]]]) for p, k in zip(prompts, part.labels, strict=True)]
     found = score_answers(model, asked, batch_tokens=cfg.batch_tokens, pad_id=pad_id_of(tokenizer))
-    check_finite(path, part.task, part.split, np.array(found))
+    check_finite(path, np.array(found), f" of {part.task}, {part.split}")
     n = len(prompts)
     columns = {
         "model_id": [name] * n,

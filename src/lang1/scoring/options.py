@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,31 +68,49 @@ def encode_prompts(
     context_length: int | None = None,
     examples: str = "",
 ) -> list[EncodedPrompt]:
-    """Prompts for the notes `texts`, in their order.
+    """Prompts for the notes `texts`, in their order, all with the same question; see `encode_each`."""
+    asked = [(text, question, ANSWER_ROOM) for text in texts]
+    return encode_each(tokenizer, asked, max_note_tokens, context_length, examples)
 
-    A note keeps its first `max_note_tokens` tokens, or fewer where the model's `context_length` is smaller (two of its
-    positions are left for the answer); what was cut is recorded. `examples` is the text of answered examples
-    (shots.py): it stands before every note, is read as one text with it, and is never cut. Raises InputError when the
-    question leaves no room for a note.
+
+def encode_each(
+    tokenizer: Any,
+    asked: Sequence[tuple[str, Question, int]],
+    max_note_tokens: int,
+    context_length: int | None = None,
+    examples: str = "",
+) -> list[EncodedPrompt]:
+    """Prompts for (note, question, positions that its answer needs), in their order.
+
+    A note keeps its first `max_note_tokens` tokens, or fewer where the model's `context_length` is smaller; what was
+    cut is recorded. `examples` is the text of answered examples (shots.py): it stands before every note, is read as
+    one text with it, and is never cut. Raises InputError when the question leaves no room for a note.
     """
-    tail, first = question_ids(tokenizer, question), bos(tokenizer)
-    before = plain_ids(tokenizer, [examples])[0] if examples else []
-    room = max_note_tokens
-    if context_length is not None:
-        room = min(room, context_length - ANSWER_ROOM - len(first) - len(before) - len(tail))
-    if room < (min(LEAST_NOTE, max_note_tokens) if examples else 1):
-        beside = f"examples of {len(before)} tokens and " if examples else ""
-        remedy = "lower evaluate.shots or evaluate.shot_tokens, or " if examples else ""
-        raise InputError(
-            f"the model's context of {context_length} tokens leaves no room for a note beside {beside}a question of "
-            f"{len(tail)} tokens; {remedy}use a model with a longer context"
-        )
+    first = bos(tokenizer)
+    before = len(plain_ids(tokenizer, [examples])[0]) if examples else 0
+    tails = {question: question_ids(tokenizer, question) for question in dict.fromkeys(q for _, q, _ in asked)}
+    whole = plain_ids(tokenizer, [examples + text for text, _, _ in asked])
     encoded = []
-    for ids in plain_ids(tokenizer, [examples + text for text in texts] if examples else texts):
-        note_tokens = max(0, len(ids) - len(before))
+    for (_, question, answer_room), ids in zip(asked, whole, strict=True):
+        tail = tails[question]
+        room = max_note_tokens
+        if context_length is not None:
+            room = min(room, context_length - answer_room - len(first) - before - len(tail))
+        if room < (min(LEAST_NOTE, max_note_tokens) if examples else 1):
+            raise InputError(_no_room(context_length, before, len(tail)))
+        note_tokens = max(0, len(ids) - before)
         kept = min(room, note_tokens)
-        encoded.append(EncodedPrompt(first + ids[: len(before) + kept] + tail, kept, note_tokens - kept, len(tail)))
+        encoded.append(EncodedPrompt(first + ids[: before + kept] + tail, kept, note_tokens - kept, len(tail)))
     return encoded
+
+
+def _no_room(context_length: int | None, before: int, tail: int) -> str:
+    beside = f"examples of {before} tokens and " if before else ""
+    remedy = "lower evaluate.shots or evaluate.shot_tokens, or " if before else ""
+    return (
+        f"the model's context of {context_length} tokens leaves no room for a note beside {beside}a question of "
+        f"{tail} tokens; {remedy}use a model with a longer context"
+    )
 
 
 def option_token_ids(tokenizer: Any, question: Question) -> list[int]:
@@ -187,9 +206,11 @@ def score_prompt_sets(
     with evaluating(model):
         for names, notes in shared.items():
             asked = [sets[name] for name in names]
-            questions = sum(prompts.encoded[0].question_tokens for prompts in asked)
-            lengths = [len(note.prefix) + questions for note in notes]
-            for batch in batches(range(len(notes)), lengths, batch_tokens):
+            questions = _questions(asked)
+            head = _common_head(questions)
+            tails = sum(len(question) - head for question in questions)
+            costs = [round_up(len(note.prefix) + head, WIDTHS) + tails for note in notes]
+            for batch in batches(range(len(notes)), costs, batch_tokens):
                 scored = _score_packs(model, [notes[i].prefix for i in batch], asked, pad_id)
                 for name, logits_BK in zip(names, scored, strict=True):
                     for i, row_logits in zip(batch, logits_BK, strict=True):
@@ -201,6 +222,16 @@ def option_probabilities(logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:
     """Softmax over the options (5.4)."""
     shifted = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def check_finite(model: Path, logits_NK: NDArray[np.float64], of: str) -> None:
+    """Raise InputError for a model whose numbers are none; `of` says which rows these are."""
+    broken = int((~np.isfinite(logits_NK)).any(axis=1).sum())
+    if broken:
+        raise InputError(
+            f"{model}: gives no finite logits for {broken} of {len(logits_NK)} rows{of}; "
+            "its weights are broken or its training diverged"
+        )
 
 
 def pad_id_of(tokenizer: Any) -> int:
@@ -255,7 +286,7 @@ def _score_packs(
 
     from lang1.models.fast import answer_logits
 
-    questions = [prompts.encoded[0].ids[-prompts.encoded[0].question_tokens :] for prompts in asked]
+    questions = _questions(asked)
     head = _common_head(questions)
     notes = [[*prefix, *questions[0][:head]] for prefix in prefixes]
     notes_BW = padded(notes, pad_id, model.device, WIDTHS)
@@ -274,6 +305,10 @@ def _score_packs(
         ends_R.expand(len(notes), -1),
     )
     return [logits_BRV[:, r, prompts.option_ids].double().cpu().numpy() for r, prompts in enumerate(asked)]
+
+
+def _questions(asked: Sequence[PromptSet]) -> list[list[int]]:
+    return [prompts.encoded[0].ids[-prompts.encoded[0].question_tokens :] for prompts in asked]
 
 
 def _common_head(questions: Sequence[Sequence[int]]) -> int:

@@ -92,7 +92,9 @@ def load_tokenizer(folder: Path) -> Any:
 
     place, options = _source(folder)
     belongs = (
-        "the file holds none that transformers reads" if options else "a tokenizer.json or tokenizer.model belongs there"
+        "the file holds none that transformers reads"
+        if options
+        else "a tokenizer.json or tokenizer.model belongs there"
     )
     with refusing(f"{folder}: its tokenizer cannot be read", belongs):
         return AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)

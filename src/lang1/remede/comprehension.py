@@ -10,6 +10,7 @@ where a set has no rows of test. Rows are independent: Wilson's interval.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from lang1.corpus.hashes import hash_fraction
 from lang1.errors import InputError
 from lang1.metrics.proportion import wilson_interval
 from lang1.models.load import load_scorer
-from lang1.remede.scores import score_path
+from lang1.remede.provenance import describe_models, describe_tasks, library_versions
+from lang1.remede.scores import check_names, count_tokens, score_path
 from lang1.scoring import likelihood, options
 from lang1.scoring.schema import answers_schema
 from lang1.scoring.shots import NO_EXAMPLES, Examples, Item, in_turn, render_examples
-from lang1.tasks.prompts import Question
+from lang1.tasks.prompts import Question, render_question
 
 SETS = ("sciq", "pubmedqa")
 WHOLE = 1_000_000
@@ -37,10 +39,11 @@ def evaluate_comprehension(
 ) -> dict[str, Any]:
     """Score `models` (name -> folder or GGUF file) on a folder of `lang1 comprehension`; returns the manifest.
 
-    `out` gets a score file a model and set (scoring/schema.py) and metrics.json: task, model, split, metric, value,
-    ci_low, ci_high, n, events, shots, method. Raises InputError for a folder without rows, or a model that cannot
-    answer.
+    `out` gets a score file a model and set (scoring/schema.py) and metrics.json: `rows` of task, model, split, metric,
+    value, ci_low, ci_high, n, events, shots, method and what was cut; `facts` of the models, sets and libraries. Raises
+    InputError for a folder without rows, or a model that cannot answer.
     """
+    check_names(models)
     inputs = {"comprehension": comprehension, **{f"model {name}": path for name, path in models.items()}}
 
     def work(stage: runs.Stage) -> None:
@@ -57,10 +60,20 @@ def evaluate_comprehension(
                 if reader is not None and task in missing:
                     runs.say(f"comprehension: {name}, {task}")
                     rows = _draw(_read(comprehension, task, split), cfg.max_rows, seed)
-                    _score(cfg, name, path, reader, task, split, rows, shots[task], stage.out)
+                    with options.in_precision(reader[0], dtype):
+                        _score(cfg, name, path, reader, task, split, rows, shots[task], stage.out)
                 results.append(_accuracy(name, task, split, score_path(stage.out, name, task, split)))
-        facts = {"seed": seed, "precision": str(dtype).removeprefix("torch."), "format": "paper: answers by their text"}
-        facts |= {"shots": {task: examples.facts() for task, examples in shots.items()}}
+        facts = {
+            "seed": seed,
+            "interval": "Wilson, rows are independent",
+            "precision": str(dtype).removeprefix("torch."),
+            "format": "paper: answers by their text",
+            "prompt_sha256": hashlib.sha256(render_question(Question("?", ())).encode()).hexdigest(),
+            "shots": {task: examples.facts() for task, examples in shots.items()} if cfg.shots else {},
+            "models": describe_models(models),
+            "comprehension": describe_tasks(comprehension)["identity"],
+            "versions": library_versions(),
+        }
         runs.write_json(stage.out / "metrics.json", {"rows": results, "facts": facts})
         stage.count(results=len(results), rows=sum(row["n"] for row in results))
 
@@ -201,4 +214,5 @@ def _accuracy(model: str, task: str, split: str, path: Path) -> dict[str, Any]:
         "events": {str(k): int(count) for k, count in enumerate(np.bincount(labels, minlength=len(names)))},
         "shots": table["shots"][0].as_py(),
         "method": sorted(set(table["method"].to_pylist())),
+        **count_tokens(table),
     }

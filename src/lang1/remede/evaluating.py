@@ -24,7 +24,7 @@ from lang1.remede.language_models import score_language_model
 from lang1.remede.numbers import check_recalibration, write_numbers
 from lang1.remede.provenance import describe_models, describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
-from lang1.remede.scores import slug, write_scores
+from lang1.remede.scores import check_names, slug, write_scores
 from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import require_known
 
@@ -130,14 +130,7 @@ def _check_names(cfg: EvaluateConfig, models: Mapping[str, Path | Server]) -> No
     names = [*models, *cfg.baselines]
     if not names:
         raise InputError("nothing to evaluate: give a model or a baseline")
-    taken: dict[str, str] = {}
-    for name in names:
-        if slug(name) in taken:
-            raise InputError(
-                f"models {taken[slug(name)]!r} and {name!r} would share the folder {slug(name)}; "
-                "give them names that differ in letters or digits"
-            )
-        taken[slug(name)] = name
+    check_names(names)
 
 
 def _read_rows(

@@ -19,6 +19,7 @@ from lang1.scoring.options import (
     PromptSet,
     check_finite,
     encode_prompts,
+    in_precision,
     option_probabilities,
     option_token_ids,
     pad_id_of,
@@ -54,12 +55,10 @@ def score_language_model(
     if is_encoder(folder):
         score_encoder(cfg, name, folder, list(waiting.values()), seen, out, dtype)
         return
-    import torch
-
     model, tokenizer = load_scorer(folder, dtype)
     for split, parts in waiting.items():
         runs.say(f"evaluate: {name}, {split}")
-        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with in_precision(model, dtype):
             _score_split(cfg, name, folder, model, tokenizer, parts, seen, out, examples or {})
 
 

@@ -27,6 +27,7 @@ from lang1.scoring.options import (
     METHOD,
     check_finite,
     encode_prompts,
+    in_precision,
     option_probabilities,
     option_token_ids,
     pad_id_of,
@@ -109,11 +110,9 @@ class _Asker:
 
     def ask(self, ids: list[str], texts: list[str], which: str) -> pa.Table:
         """The rows of some notes; `which` says which they are."""
-        import torch
-
-        context, device = getattr(self.net.config, "max_position_embeddings", None), self.net.device.type
+        context = getattr(self.net.config, "max_position_embeddings", None)
         encoded = encode_prompts(self.tokenizer, texts, self.question, self.max_note_tokens, context)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        with in_precision(self.net, self.dtype):
             logits_NK = score_prompts(
                 self.net, encoded, self.options, batch_tokens=self.batch_tokens, pad_id=pad_id_of(self.tokenizer)
             )

@@ -389,6 +389,13 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
+def in_precision(model: Any, dtype: Any) -> Any:
+    """The block in which a model multiplies in `dtype`, bf16 over its fp32 weights or fp32."""
+    import torch
+
+    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
 def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Ids of texts without BOS or EOS; special tokens spelt out in a text stay text."""
     if not texts:

@@ -15,7 +15,7 @@ import pytest
 import torch
 import transformers
 import yaml
-from small_benchmark import FILLER
+from small_benchmark import write_comprehension
 
 from lang1 import runs
 from lang1.config import EvaluateConfig
@@ -35,28 +35,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sets")
-    rng = np.random.default_rng(3)
-
-    def words(n: int) -> str:
-        return " ".join(rng.choice(FILLER, n))
-
-    def answers_of(n: int) -> dict[str, str]:
-        """Of one to three words each, no two alike: equal answers would tie."""
-        drawn = list(rng.permutation(FILLER))
-        sizes = {"correct_answer": 1 + n % 3, "distractor1": 1, "distractor2": 2, "distractor3": 3}
-        return {name: " ".join(drawn.pop() for _ in range(size)) for name, size in sizes.items()}
-
-    sciq = [{"support": words(12), "question": f"{words(4)} {n}?"} | answers_of(n) for n in range(40)]
-    answers = ("yes", "no", "maybe")
-    pubmed = {
-        str(n): {"QUESTION": f"{words(4)}?", "CONTEXTS": [words(9), words(5)], "final_decision": answers[n % 3]}
-        for n in range(40)
-    }
-    (root / "sciq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sciq))
-    (root / "pubmed.json").write_text(json.dumps(pubmed))
-    build_comprehension(sciq=(root / "sciq.jsonl",), pubmedqa=(root / "pubmed.json",), out=root / "sets", seed=1)
-    return root / "sets"
+    return write_comprehension(tmp_path_factory.mktemp("sets"), 40)
 
 
 def log_likelihood(model: Any, tokenizer: Any, prompt: str, answer: str) -> float:

@@ -16,14 +16,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
-from small_benchmark import FILLER
+from small_benchmark import write_comprehension
 
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.models.load import load_tokenizer
 from lang1.remede.comprehension import evaluate_comprehension
 from lang1.remede.pack import export_pack, remede_pack_utils
-from lang1.tasks import build_comprehension
 
 # no lang1, and no way out: a pack needs lm-eval alone
 GUARD = """
@@ -48,34 +47,7 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def comprehension(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("comprehension")
-    rng = np.random.default_rng(3)
-
-    def words(n: int) -> str:
-        return " ".join(rng.choice(FILLER, n))
-
-    def answers_of(n: int) -> dict[str, str]:
-        drawn = list(rng.permutation(FILLER))  # no two alike: equal answers would tie
-        sizes = {"correct_answer": 1 + n % 3, "distractor1": 1, "distractor2": 2, "distractor3": 3}
-        return {name: " ".join(drawn.pop() for _ in range(size)) for name, size in sizes.items()}
-
-    sciq = [{"support": words(12), "question": f"{words(4)} {n}?"} | answers_of(n) for n in range(60)]
-    answers = ("yes", "no", "maybe")
-    pubmed = {
-        str(n): {"QUESTION": f"{words(4)}?", "CONTEXTS": [words(9), words(5)], "final_decision": answers[n % 3]}
-        for n in range(60)
-    }
-    (root / "sciq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sciq))
-    (root / "pubmed.json").write_text(json.dumps(pubmed))
-    (root / "ids.json").write_text(json.dumps([str(n) for n in range(30)]))
-    build_comprehension(
-        sciq=(root / "sciq.jsonl",),
-        pubmedqa=(root / "pubmed.json",),
-        pubmedqa_test=root / "ids.json",
-        out=root / "sets",
-        seed=1,
-    )
-    return root / "sets"
+    return write_comprehension(tmp_path_factory.mktemp("comprehension"), 60, test=30)
 
 
 def lm_eval(root: Path, pack: Path, model: Path, tasks: str) -> dict[str, Any]:

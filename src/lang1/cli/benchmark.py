@@ -60,6 +60,11 @@ def evaluate(
         print_section(config, "evaluate")
         return
     if compare is not None:
+        given: dict[str, object] = {"--tasks": tasks, "--model": model, "--out": out, "--tokenizer": tokenizer}
+        given |= {"--tokens": tokens, "--records": records, "--truth": truth, "--force": force}
+        idle = ", ".join(name for name, value in given.items() if value)
+        if idle:
+            raise InputError(f"--compare scores nothing and writes nothing; leave out {idle}")
         _compare(config, compare, as_json)
         return
     if tasks is None or out is None or not model:

@@ -80,7 +80,7 @@ def scores_schema(options: int) -> pa.Schema:
                 "method",
                 pa.string(),
                 nullable=False,
-                metadata={"meaning": "one-token, log-likelihood, classifier, encoder."},
+                metadata={"meaning": "How p was read: one-token, encoder, classifier, or of a server."},
             ),
             pa.field(
                 "prompt_tokens", pa.int32(), metadata={"meaning": "Tokens of the whole prompt; null for baselines."}

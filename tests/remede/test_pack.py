@@ -164,12 +164,12 @@ def load_utils(pack: Path) -> Any:
 def test_where_the_context_cuts_notes_are_as_long_as_ours(
     inputs: Any, config: EvaluateConfig, comprehension: Path, tmp_path: Path
 ) -> None:
-    """A context of 60 and 28 tokens: room for question and answer stays, and no position more is given up."""
+    """A context of 60 and 30 tokens: room for question and answer stays, and no position more is given up."""
     pack = tmp_path / "pack"
     cfg = replace(config, baselines=(), tasks=("mortality", "los"), splits=("temporal_2",))
     export_pack(cfg, tasks=inputs.tasks, comprehension=comprehension, out=pack, seed=5)
     utils = load_utils(pack)
-    for context, tasks in ((60, {"mortality": "temporal_2", "los": "temporal_2"}), (28, {"sciq": "val"})):
+    for context, tasks in ((60, {"mortality": "temporal_2", "los": "temporal_2"}), (30, {"sciq": "val"})):
         model = tmp_path / f"model-{context}"
         shutil.copytree(inputs.models["lang1 zero-shot"], model)
         shape = runs.read_json(model / "config.json") | {"max_position_embeddings": context}

@@ -50,7 +50,7 @@ def evaluate(
     _check_names(cfg, models)
     if not {"columns+xgboost", "lace"} & set(cfg.baselines):
         records = None
-    inputs: dict[str, Path | str] = {"tasks": tasks, **_model_inputs(models)}
+    inputs: dict[str, Path | str] = {"tasks": tasks, **model_inputs(models)}
     inputs |= {key: path for key, path in (("tokens", tokens), ("records", records), ("truth", truth)) if path}
 
     def work(stage: runs.Stage) -> None:
@@ -80,12 +80,17 @@ def evaluate(
         }
         write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 
-    settings = {**config.dump(cfg), "models": list(models)}
+    return runs.run_stage(out, "evaluate", settings_of(cfg, models), seed, inputs, work, force)
+
+
+def settings_of(cfg: EvaluateConfig, models: Mapping[str, Path | Server]) -> dict[str, Any]:
+    """What a stage that asks models keeps of its configuration."""
+    settings: dict[str, Any] = {**config.dump(cfg), "models": list(models)}
     settings["api"] = {key: value for key, value in settings["api"].items() if key not in PACE}
-    return runs.run_stage(out, "evaluate", settings, seed, inputs, work, force)
+    return settings
 
 
-def _model_inputs(models: Mapping[str, Path | Server]) -> dict[str, Path | str]:
+def model_inputs(models: Mapping[str, Path | Server]) -> dict[str, Path | str]:
     """What a model is to the stage: a folder by its content, a server by its address and its tokenizer's content."""
     inputs: dict[str, Path | str] = {}
     for name, model in models.items():

@@ -103,11 +103,16 @@ def read_scores(path: Path) -> pa.Table:
         raise InputError(f"{path}: not readable ({type(error).__name__}); run lang1 evaluate with --force") from None
 
 
-def count_tokens(scores: pa.Table) -> dict[str, int]:
-    """What the prompts of a score file had in all, and what was cut of their notes; for a model that reads prompts."""
-    cut = scores["truncated_tokens"].to_numpy()
-    read = int(scores["prompt_tokens"].to_numpy().sum())
-    return {"prompt_tokens": read, "truncated_tokens": int(cut.sum()), "truncated_rows": int((cut > 0).sum())}
+def count_tokens(scores: pa.Table) -> dict[str, int | None]:
+    """What the prompts of a score file had in all, null where nobody counted, and what was cut of their notes."""
+    import pyarrow.compute as pc
+
+    read, cut = scores["prompt_tokens"], scores["truncated_tokens"].to_numpy()
+    return {
+        "prompt_tokens": None if read.null_count else int(pc.sum(read).as_py()),
+        "truncated_tokens": int(cut.sum()),
+        "truncated_rows": int((cut > 0).sum()),
+    }
 
 
 def probabilities(scores: pa.Table) -> Floats:

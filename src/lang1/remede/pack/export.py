@@ -115,7 +115,7 @@ def _about(
         "question": question,
         "options": list(options),
         "max_note_tokens": max_note_tokens,
-        "answer_room": None if question is None else ANSWER_ROOM,
+        "answer_room": ANSWER_ROOM,
         "shots": examples.facts() | {"kept_characters": list(examples.kept_characters)},
     }
 

@@ -5,9 +5,10 @@ A pack holds no note. It names a folder of `lang1 tasks` (and one of `lang1 comp
 
 A note is cut to its first `max_note_tokens` tokens of the evaluated model's own tokenizer (lm-eval passes `pretrained`
 or `tokenizer` on), so that the question is never cut off; lm-eval would cut prompts from the left. Where the model's
-context is what cuts, `answer_room` of its positions stay free for the answer, as in `lang1 evaluate`; null: as many as
-the row's answers need. Without a tokenizer on disk a note keeps four characters a token. Examples are the rows and
-lengths that pack.json lists, alike for every model: `--num_fewshot K` takes the first K, all of them by default.
+context is what cuts, `answer_room` of its positions stay free for the answer, as in lang1's own commands, and one more
+for each further token of the row's longest option. Without a tokenizer on disk a note keeps four characters a token.
+Examples are the rows and lengths that pack.json lists, alike for every model: `--num_fewshot K` takes the first K, all
+of them by default.
 """
 
 from __future__ import annotations
@@ -185,12 +186,10 @@ def _cutter(about: dict[str, Any], shots: list[dict[str, Any]], metadata: dict[s
         return len(_ids(tokenizer, text)["input_ids"])
 
     def beside(row: dict[str, Any]) -> int:
-        """Positions for question and answer; of the answers the longest, whose last token is not read."""
+        """Positions for question and answer: of the options the longest."""
         question = f"x{_question(about, row)}"
-        answer = about["answer_room"]
-        if answer is None:
-            answer = max(size_of(f"{question} {choice}") for choice in _choices(about, row)) - size_of(question) - 1
-        return size_of(question) - size_of("x") + int(answer)
+        longest = max(size_of(f"{question} {choice}") for choice in _choices(about, row)) - size_of(question)
+        return size_of(question) - size_of("x") + longest - 1 + int(about["answer_room"])
 
     def cut(row: dict[str, Any]) -> str:
         text = str(row["text"])

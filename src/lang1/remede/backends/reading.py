@@ -17,9 +17,10 @@ from lang1.remede.backends.canary import try_completions
 from lang1.remede.backends.chat import ChatRow, RemedeChat
 from lang1.remede.backends.chat_canary import try_chat
 from lang1.remede.backends.completions import Asked, RemedeCompletions
+from lang1.remede.backends.journal import read_journal
 from lang1.remede.backends.limits import is_greedy
 from lang1.remede.backends.probes import say_known
-from lang1.remede.backends.score import ask_chat, ask_completions, context_length, counted, cut_note, keeping
+from lang1.remede.backends.score import ask_chat, ask_completions, context_length, counted, cut_note, keep_facts
 from lang1.remede.backends.servers import Server
 from lang1.remede.backends.transport import Line
 from lang1.remede.comprehension import WHOLE, ask_rows, write_answers
@@ -43,14 +44,14 @@ def score_served_reading(
     waiting = [part for part in sets if not score_path(stage.out, name, part.task, part.split).exists()]
     journals = {part.task: folder / f"{part.task}-{part.split}.jsonl" for part in waiting}
     if waiting:
+        answered = len(waiting) < len(sets) or any(read_journal(path) for path in journals.values())
         runs.say(f"comprehension: {sum(len(part.rows) for part in waiting)} rows go to {server.url}")
         line = Line(server, cfg.api)
         line.headers()  # a key that is not set is told before anything is sent
-        with keeping(journals.values()):
-            if server.kind == "chat":
-                _chat(cfg, name, line, waiting, journals, stage.out, seed, told)
-            else:
-                _completions(cfg, name, line, waiting, journals, stage.out, told)
+        if server.kind == "chat":
+            _chat(cfg, name, line, waiting, journals, stage.out, seed, told, answered)
+        else:
+            _completions(cfg, name, line, waiting, journals, stage.out, told, answered)
     facts: dict[str, Any] = runs.read_json(told)
     return facts | counted(stage.out, name, [(part.task, part.split) for part in sets])
 
@@ -63,6 +64,7 @@ def _completions(
     journals: dict[str, Path],
     out: Path,
     told: Path,
+    answered: bool,
 ) -> None:
     folder = line.server.tokenizer
     if folder is None:
@@ -76,7 +78,8 @@ def _completions(
     first = sorted({option[0] for option in rows[0].options})
     tried = try_completions(model, first, longest)
     say_known(line.server, tried.facts)
-    runs.write_json(told, {"server": str(line.server), "context_length": context, "canary": tried.facts})
+    facts = {"server": str(line.server), "context_length": context, "canary": tried.facts}
+    keep_facts(told, facts, line.server, answered)
     model.dialect = tried.dialect
     model.dialect_for(rows)  # a server that cannot answer one of the sets is told before any row is sent
     for part in sets:
@@ -95,6 +98,7 @@ def _chat(
     out: Path,
     seed: int,
     told: Path,
+    answered: bool,
 ) -> None:
     model = RemedeChat(line, seed)
     tokenizer = load_tokenizer(line.server.tokenizer) if line.server.tokenizer else None
@@ -117,7 +121,7 @@ def _chat(
     )
     tried = try_chat(model, longest, tokens)
     say_known(line.server, tried.facts)
-    runs.write_json(told, {"server": str(line.server), "canary": tried.facts})
+    keep_facts(told, {"server": str(line.server), "canary": tried.facts}, line.server, answered)
     model.dialect = tried.dialect
     for part in sets:
         answers = ask_chat(model, f"comprehension: {part.task}, {part.split}", rows[part.task], journals[part.task])

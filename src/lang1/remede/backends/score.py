@@ -6,9 +6,8 @@ in the lurch, goes on with the rows that are missing. The score files are the sa
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from lang1.remede.backends.completions import Answered, Asked, RemedeCompletions
 from lang1.remede.backends.journal import RowAnswer, append_answers, read_journal
 from lang1.remede.backends.limits import is_greedy
 from lang1.remede.backends.models import served_context
-from lang1.remede.backends.probes import say_known
+from lang1.remede.backends.probes import changed_since, say_known
 from lang1.remede.backends.servers import Server
 from lang1.remede.backends.transport import Line
 from lang1.remede.contamination import ModelSeen
@@ -62,27 +61,37 @@ def score_served_model(
     waiting = [part for part in rows.values() if not score_path(stage.out, name, part.task, part.split).exists()]
     journals = {(part.task, part.split): folder / f"{part.task}-{part.split}.jsonl" for part in waiting}
     if waiting:
+        answered = len(waiting) < len(rows) or any(read_journal(path) for path in journals.values())
         runs.say(f"evaluate: the notes of {sum(len(part.table) for part in waiting)} rows go to {server.url}")
         line = Line(server, cfg.api)
         line.headers()  # a key that is not set is told before anything is sent
-        with keeping(journals.values()):
-            if server.kind == "chat":
-                _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed, told, examples)
-            else:
-                _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told, examples)
+        if server.kind == "chat":
+            _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed, told, answered, examples)
+        else:
+            _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told, answered, examples)
     facts: dict[str, Any] = runs.read_json(told)
     return facts | counted(stage.out, name, rows)
 
 
-@contextlib.contextmanager
-def keeping(journals: Iterable[Path]) -> Iterator[None]:
-    """A fault of a server that has answered before is Unfinished: what it said is kept."""
-    try:
-        yield
-    except InputError as error:
-        if not any(path.exists() for path in journals) or isinstance(error, Unfinished):
-            raise
-        raise Unfinished(str(error)) from None
+def keep_facts(told: Path, facts: dict[str, Any], server: Server, answered: bool) -> None:
+    """Write what the canary found; where rows were answered before, it must be what it was then.
+
+    Raises Unfinished for a server that changed in between: rows of two models, or cut for two contexts, are no score.
+    """
+    if not answered:
+        runs.write_json(told, facts)
+        return
+    before = runs.read_json(told)
+    changes = changed_since(_flat(before), _flat(facts))
+    if changes:
+        raise Unfinished(
+            f"{server}: no longer what answered the finished rows ({'; '.join(changes)}); serve that one again, or "
+            "give --force to ask all rows anew"
+        )
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+    return {**facts, **facts["canary"]}
 
 
 def counted(out: Path, name: str, rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -109,9 +118,10 @@ def _score_completions(
     seen: ModelSeen,
     out: Path,
     told: Path,
+    answered: bool,
     examples: Mapping[str, Examples],
 ) -> None:
-    """`told`: the file that gets what the canary found, before anything is scored."""
+    """`told`: the file that gets what the canary found, before a row is asked; `answered`: some rows are already."""
     folder = line.server.tokenizer
     if folder is None:
         raise InputError(f"{line.server}: needs the folder of its tokenizer; give --tokenizer FOLDER")
@@ -128,7 +138,8 @@ def _score_completions(
     longest = max(len(prompt.ids) for encoded in prompts.values() for prompt in encoded)
     tried = try_completions(model, sorted({token for ids in options.values() for token in ids}), longest)
     say_known(line.server, tried.facts)
-    runs.write_json(told, {"server": str(line.server), "context_length": context, "canary": tried.facts})
+    facts = {"server": str(line.server), "context_length": context, "canary": tried.facts}
+    keep_facts(told, facts, line.server, answered)
     model.dialect = tried.dialect
     for part in parts:
         key = (part.task, part.split)
@@ -198,6 +209,7 @@ def _score_chat(
     out: Path,
     seed: int,
     told: Path,
+    answered: bool,
     examples: Mapping[str, Examples],
 ) -> None:
     model = RemedeChat(line, seed)
@@ -216,7 +228,7 @@ def _score_chat(
     )
     tried = try_chat(model, longest, tokens)
     say_known(line.server, tried.facts)
-    runs.write_json(told, {"server": str(line.server), "canary": tried.facts})
+    keep_facts(told, {"server": str(line.server), "canary": tried.facts}, line.server, answered)
     model.dialect = tried.dialect
     for part in parts:
         key = (part.task, part.split)

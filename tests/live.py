@@ -31,9 +31,11 @@ def serving(app: Any) -> Iterator[str]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
-    server.should_exit = True
-    thread.join(10)
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
+    finally:  # a test that fails leaves no server behind
+        server.should_exit = True
+        thread.join(10)
 
 
 def real_app(folder: Path, name: str = "model", **changed: Any) -> FastAPI:
@@ -54,6 +56,8 @@ class Twisted:
     app: FastAPI
     ask: Callable[[Body], Body] = lambda body: body
     tell: Callable[[Body, Body], Body | Response] = lambda asked, answer: answer
+    models: Callable[[], Response] = lambda: Response(status_code=404)
+    """what GET /v1/models answers"""
     delay_s: float = 0.0
     asked: list[Body] = field(default_factory=list)
     """every POST, as it came"""
@@ -63,6 +67,10 @@ class Twisted:
     def make(self) -> FastAPI:
         """The bad server."""
         twisted = FastAPI()
+
+        @twisted.get("/v1/models")
+        async def models() -> Response:
+            return self.models()
 
         @twisted.post("/v1/{path:path}")
         async def post(path: str, request: Request) -> Response:

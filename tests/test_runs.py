@@ -326,6 +326,26 @@ def test_a_stage_killed_before_its_first_file_has_a_name_starts_again(tmp_path: 
     assert not any(name.endswith(".tmp") for name in names(out))
 
 
+def test_bad_input_forgets_a_stage_that_wrote_nothing_and_keeps_a_log_of_answers(tmp_path: Path) -> None:
+    def asks(answers: int) -> Any:
+        def work(at: runs.Stage) -> None:
+            (at.scratch() / "half").write_text("x")
+            with runs.append_lines(at.scratch() / "api" / "answers.jsonl") as append:
+                for number in range(answers):
+                    append(number)
+            raise InputError("the key is not set")
+
+        return work
+
+    for answers in (0, 3):
+        with pytest.raises(InputError, match="the key is not set"):
+            runs.run_stage(tmp_path / "out", "letters", {}, 1, {}, asks(answers))
+        assert runs.read_lines(tmp_path / "out" / ".scratch" / "api" / "answers.jsonl") == list(range(answers))
+        assert (tmp_path / "out" / ".scratch").exists() == (answers > 0)
+    with pytest.raises(InputError, match="made with other settings"):
+        runs.run_stage(tmp_path / "out", "letters", {"lr": 2}, 1, {}, write_letters("abc"))
+
+
 def test_killed_stage_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
     def dies(_: runs.Stage) -> None:
         raise KeyboardInterrupt

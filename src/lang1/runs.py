@@ -435,8 +435,17 @@ def run_stage(
 
 
 def _forget_if_empty(out: Path) -> None:
-    """After bad input that was refused before anything was written: the mended command starts afresh."""
-    kept = [p for p in out.rglob("*") if p.is_file() and p.name not in {LOCK, STARTED} and SCRATCH not in p.parts]
+    """After bad input that was refused before anything was written: the mended command starts afresh.
+
+    A log in the scratch folder counts as written: it holds answers that were paid for.
+    """
+    kept = [
+        p
+        for p in out.rglob("*")
+        if p.is_file()
+        and p.name not in {LOCK, STARTED}
+        and (SCRATCH not in p.parts or (p.suffix == ".jsonl" and p.stat().st_size))
+    ]
     if not kept:
         shutil.rmtree(out / SCRATCH, ignore_errors=True)
         (out / STARTED).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pyarrow as pa
 from lang1 import config, runs
 from lang1.corpus.hashes import hash_id
 from lang1.corpus.schema import DOCUMENTS
+from lang1.tasks import build_comprehension
 from lang1.tasks.prompts import NOTE_TYPE_PER_TASK, OPTIONS_PER_TASK, question_for, render_question
 from lang1.tasks.schema import ROWS
 
 SIZES = {"train": 240, "val": 80, "test": 60, "temporal_1": 60, "temporal_2": 90}
 TASKS = ("readmission", "mortality", "los", "cci")
+PUBMED = ("yes", "no", "maybe")
 SIGNS = ("cough", "sepsis", "fracture", "edema", "stroke")
 FILLER = ("patient", "seen", "today", "on", "the", "ward", "with", "family", "plan", "discussed", "vitals", "stable")
 
@@ -96,6 +99,37 @@ def write_tokens(root: Path, texts: list[str], patients: list[str], source: str 
         root / "tokens", "tokenize", {}, 1, {}, lambda stage: runs.write_table(stage.out / "documents.parquet", table)
     )
     return root / "tokens"
+
+
+def write_comprehension(root: Path, rows: int, test: int = 0) -> Path:
+    """A folder of `lang1 comprehension`: so many questions a set, of PubMedQA the first `test` in its test split."""
+    rng = np.random.default_rng(3)
+
+    def words(n: int) -> str:
+        return " ".join(rng.choice(FILLER, n))
+
+    def answers_of(n: int) -> dict[str, str]:
+        """Of one to three words each, no two alike: equal answers would tie."""
+        drawn = list(rng.permutation(FILLER))
+        sizes = {"correct_answer": 1 + n % 3, "distractor1": 1, "distractor2": 2, "distractor3": 3}
+        return {name: " ".join(drawn.pop() for _ in range(size)) for name, size in sizes.items()}
+
+    sciq = [{"support": words(12), "question": f"{words(4)} {n}?"} | answers_of(n) for n in range(rows)]
+    pubmed = {
+        str(n): {"QUESTION": f"{words(4)}?", "CONTEXTS": [words(9), words(5)], "final_decision": PUBMED[n % 3]}
+        for n in range(rows)
+    }
+    (root / "sciq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sciq))
+    (root / "pubmed.json").write_text(json.dumps(pubmed))
+    (root / "ids.json").write_text(json.dumps([str(n) for n in range(test)]))
+    build_comprehension(
+        sciq=(root / "sciq.jsonl",),
+        pubmedqa=(root / "pubmed.json",),
+        pubmedqa_test=root / "ids.json" if test else None,
+        out=root / "sets",
+        seed=1,
+    )
+    return root / "sets"
 
 
 def write_model(folder: Path, seed: int, vocabulary: int | None = None) -> Path:

@@ -179,6 +179,12 @@ def test_the_command_prints_the_table_or_json(evaluation: Any) -> None:
     assert "/".join(str(n) for n in wanted["events"].values()) in row
 
 
+def test_what_comparing_has_no_use_for_is_refused(evaluation: Any, tmp_path: Path) -> None:
+    sides = ["--compare", str(evaluation.out / A), str(evaluation.out / B)]
+    failed = CliRunner().invoke(app, ["evaluate", *sides, "--out", str(tmp_path / "o"), "--force"])
+    assert str(failed.exception) == "--compare scores nothing and writes nothing; leave out --out, --force"
+
+
 def test_scoring_still_asks_for_its_folders() -> None:
     failed = CliRunner().invoke(app, ["evaluate", "--tasks", "t"])
     assert str(failed.exception) == "missing --model, --out; lang1 evaluate --help shows what each is"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import transformers
 import yaml
-from small_benchmark import FILLER
+from small_benchmark import write_comprehension
 
 from lang1 import runs
 from lang1.config import EvaluateConfig
@@ -21,6 +24,7 @@ from lang1.metrics.proportion import wilson_interval
 from lang1.models.load import load_model, load_tokenizer
 from lang1.remede.comprehension import evaluate_comprehension
 from lang1.remede.perplexity import measure_perplexity
+from lang1.remede.provenance import describe_model, describe_tasks
 from lang1.remede.rows import open_tasks
 from lang1.tasks import build_comprehension
 from lang1.tasks.prompts import render_question
@@ -31,28 +35,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sets")
-    rng = np.random.default_rng(3)
-
-    def words(n: int) -> str:
-        return " ".join(rng.choice(FILLER, n))
-
-    def answers_of(n: int) -> dict[str, str]:
-        """Of one to three words each, no two alike: equal answers would tie."""
-        drawn = list(rng.permutation(FILLER))
-        sizes = {"correct_answer": 1 + n % 3, "distractor1": 1, "distractor2": 2, "distractor3": 3}
-        return {name: " ".join(drawn.pop() for _ in range(size)) for name, size in sizes.items()}
-
-    sciq = [{"support": words(12), "question": f"{words(4)} {n}?"} | answers_of(n) for n in range(40)]
-    answers = ("yes", "no", "maybe")
-    pubmed = {
-        str(n): {"QUESTION": f"{words(4)}?", "CONTEXTS": [words(9), words(5)], "final_decision": answers[n % 3]}
-        for n in range(40)
-    }
-    (root / "sciq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sciq))
-    (root / "pubmed.json").write_text(json.dumps(pubmed))
-    build_comprehension(sciq=(root / "sciq.jsonl",), pubmedqa=(root / "pubmed.json",), out=root / "sets", seed=1)
-    return root / "sets"
+    return write_comprehension(tmp_path_factory.mktemp("sets"), 40)
 
 
 def log_likelihood(model: Any, tokenizer: Any, prompt: str, answer: str) -> float:
@@ -153,6 +136,68 @@ def test_perplexity_of_the_true_answer_equals_brute_force(inputs: Any, config: E
         assert result["value"] == pytest.approx(np.exp(np.mean(nats)), rel=1e-4)
         assert result["ci_low"] < result["value"] < result["ci_high"]
         assert (result["n"], result["metric"]) == (len(rows), "answer_perplexity")
+
+
+def check_provenance(found: dict[str, Any], folder: Path, name: str) -> None:
+    """What metrics.json says of the model and the libraries is what they are."""
+    said = found["facts"]["models"][name]
+    assert said == describe_model(folder)
+    assert said["weights_sha256"] is not None
+    assert found["facts"]["versions"]["transformers"] == transformers.__version__
+
+
+def test_a_result_says_of_which_model_rows_and_prompts_it_is(
+    inputs: Any, config: EvaluateConfig, sets: Path, tmp_path: Path
+) -> None:
+    folder = inputs.models["lang1 zero-shot"]
+    short = tmp_path / "short"
+    shutil.copytree(folder, short)
+    runs.write_json(short / "config.json", runs.read_json(short / "config.json") | {"max_position_embeddings": 28})
+    evaluate_comprehension(config, models={"short": short}, comprehension=sets, out=tmp_path / "answers", seed=5)
+    found = runs.read_json(tmp_path / "answers/metrics.json")
+    check_provenance(found, short, "short")
+    assert found["facts"]["comprehension"] == describe_tasks(sets)["identity"]
+    for row in found["rows"]:
+        table = pq.read_table(tmp_path / "answers/short" / row["task"] / f"{row['split']}.parquet")
+        assert row["truncated_tokens"] == sum(table["truncated_tokens"].to_pylist()) > 0
+        assert 0 < row["truncated_rows"] <= row["n"]
+    cfg = replace(config, tasks=("mortality",), headline_split="test", max_note_tokens=20)
+    measure_perplexity(cfg, models={"m": folder}, tasks=inputs.tasks, out=tmp_path / "perplexity", seed=5)
+    found = runs.read_json(tmp_path / "perplexity/metrics.json")
+    check_provenance(found, folder, "m")
+    assert found["facts"]["tasks"] == describe_tasks(inputs.tasks)
+    assert found["facts"]["seen"]["m"]["finetuning"] == "its folder does not say what it was finetuned on"
+    (row,) = found["rows"]
+    rows = open_tasks(inputs.tasks).read("mortality", "test")
+    assert not isinstance(rows, str)
+    assert row["prompt"]["sha256"] == hashlib.sha256(render_question(rows.question).encode()).hexdigest()
+    assert row["truncated_tokens"] > 0
+
+
+def test_models_are_multiplied_in_the_precision_that_is_recorded(
+    inputs: Any, config: EvaluateConfig, sets: Path, tmp_path: Path
+) -> None:
+    folder, values = inputs.models["lang1 zero-shot"], dict[str, list[float]]()
+    for precision in ("fp32", "bf16"):
+        cfg = replace(config, precision=precision, tasks=("mortality",), headline_split="test")
+        evaluate_comprehension(cfg, models={"m": folder}, comprehension=sets, out=tmp_path / precision, seed=5)
+        measure_perplexity(cfg, models={"m": folder}, tasks=inputs.tasks, out=tmp_path / f"p-{precision}", seed=5)
+        tables = [tmp_path / precision / "m/sciq/val.parquet", tmp_path / f"p-{precision}" / "m/mortality/test.parquet"]
+        names = ("log_likelihood_0", "log_likelihood")
+        values[precision] = [pq.read_table(t)[name][0].as_py() for t, name in zip(tables, names, strict=True)]
+    assert runs.read_json(tmp_path / "bf16/metrics.json")["facts"]["precision"] == "bfloat16"
+    for ours, theirs in zip(values["fp32"], values["bf16"], strict=True):
+        assert 1e-6 < abs(ours - theirs) < 0.5
+
+
+def test_two_models_of_one_folder_name_are_refused(
+    inputs: Any, config: EvaluateConfig, sets: Path, tmp_path: Path
+) -> None:
+    one, two = inputs.models.values()
+    with pytest.raises(InputError, match="would share the folder a-b"):
+        evaluate_comprehension(config, models={"a b": one, "A-B": two}, comprehension=sets, out=tmp_path / "o", seed=5)
+    with pytest.raises(InputError, match="would share the folder a-b"):
+        measure_perplexity(config, models={"a b": one, "A-B": two}, tasks=inputs.tasks, out=tmp_path / "p", seed=5)
 
 
 def test_a_tasks_folder_is_no_comprehension_folder(inputs: Any, config: EvaluateConfig, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -14,13 +16,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
-from small_benchmark import FILLER
+from small_benchmark import write_comprehension
 
 from lang1 import runs
 from lang1.config import EvaluateConfig
+from lang1.models.load import load_tokenizer
 from lang1.remede.comprehension import evaluate_comprehension
 from lang1.remede.pack import export_pack, remede_pack_utils
-from lang1.tasks import build_comprehension
 
 # no lang1, and no way out: a pack needs lm-eval alone
 GUARD = """
@@ -45,34 +47,7 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def comprehension(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("comprehension")
-    rng = np.random.default_rng(3)
-
-    def words(n: int) -> str:
-        return " ".join(rng.choice(FILLER, n))
-
-    def answers_of(n: int) -> dict[str, str]:
-        drawn = list(rng.permutation(FILLER))  # no two alike: equal answers would tie
-        sizes = {"correct_answer": 1 + n % 3, "distractor1": 1, "distractor2": 2, "distractor3": 3}
-        return {name: " ".join(drawn.pop() for _ in range(size)) for name, size in sizes.items()}
-
-    sciq = [{"support": words(12), "question": f"{words(4)} {n}?"} | answers_of(n) for n in range(60)]
-    answers = ("yes", "no", "maybe")
-    pubmed = {
-        str(n): {"QUESTION": f"{words(4)}?", "CONTEXTS": [words(9), words(5)], "final_decision": answers[n % 3]}
-        for n in range(60)
-    }
-    (root / "sciq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sciq))
-    (root / "pubmed.json").write_text(json.dumps(pubmed))
-    (root / "ids.json").write_text(json.dumps([str(n) for n in range(30)]))
-    build_comprehension(
-        sciq=(root / "sciq.jsonl",),
-        pubmedqa=(root / "pubmed.json",),
-        pubmedqa_test=root / "ids.json",
-        out=root / "sets",
-        seed=1,
-    )
-    return root / "sets"
+    return write_comprehension(tmp_path_factory.mktemp("comprehension"), 60, test=30)
 
 
 def lm_eval(root: Path, pack: Path, model: Path, tasks: str) -> dict[str, Any]:
@@ -175,6 +150,76 @@ def test_the_pack_lists_its_examples_and_what_was_cut(few_shot: Ran) -> None:
     assert about["k"] == len(about["row_ids"]) == 2
     assert about["kept_words"] == [12, 12]
     assert all(cut > 0 for cut in about["cut_words"])
+
+
+def load_utils(pack: Path) -> Any:
+    """The Python file of a pack, as lm-eval loads it."""
+    spec = importlib.util.spec_from_file_location("utils_of_a_pack", pack / "remede_pack_utils.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_where_the_context_cuts_notes_are_as_long_as_ours(
+    inputs: Any, config: EvaluateConfig, comprehension: Path, tmp_path: Path
+) -> None:
+    """A context of 60 and 30 tokens: room for question and answer stays, and no position more is given up."""
+    pack = tmp_path / "pack"
+    cfg = replace(config, baselines=(), tasks=("mortality", "los"), splits=("temporal_2",))
+    export_pack(cfg, tasks=inputs.tasks, comprehension=comprehension, out=pack, seed=5)
+    utils = load_utils(pack)
+    for context, tasks in ((60, {"mortality": "temporal_2", "los": "temporal_2"}), (30, {"sciq": "val"})):
+        model = tmp_path / f"model-{context}"
+        shutil.copytree(inputs.models["lang1 zero-shot"], model)
+        shape = runs.read_json(model / "config.json") | {"max_position_embeddings": context}
+        runs.write_json(model / "config.json", shape)
+        if "sciq" in tasks:
+            out = tmp_path / "answers"
+            evaluate_comprehension(cfg, models={"m": model}, comprehension=comprehension, out=out, seed=5)
+        else:
+            out = inputs.again("pack-context", cfg, models={"m": model}).out
+        tokenizer = load_tokenizer(model)
+        for task, split in tasks.items():
+            ours = pq.read_table(out / "m" / task / f"{split}.parquet")
+            docs = utils.dataset(task, split, pretrained=str(model))[split]
+            assert docs["row_id"][:] == ours["row_id"].to_pylist()
+            lengths = [len(tokenizer(prompt)["input_ids"]) for prompt in docs["prompt"]]
+            assert lengths == ours["prompt_tokens"].to_pylist()
+            cut = ours["truncated_tokens"].to_numpy() > 0
+            assert cut.any(), task
+            if "sciq" not in tasks:
+                assert {length for length, was_cut in zip(lengths, cut, strict=True) if was_cut} == {context - 2}
+
+
+def test_no_note_of_a_scored_split_is_read_to_write_a_pack(
+    inputs: Any, config: EvaluateConfig, comprehension: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: dict[Path, set[str]] = {}
+    read_table = pq.read_table
+
+    def watched(source: Path, *given: Any, **more: Any) -> Any:
+        table = read_table(source, *given, **more)
+        read.setdefault(Path(source), set()).update(table.column_names)
+        return table
+
+    monkeypatch.setattr(pq, "read_table", watched)
+    cfg = replace(config, baselines=(), tasks=("mortality",), splits=("temporal_2",), shots=2)
+    export_pack(cfg, tasks=inputs.tasks, comprehension=comprehension, out=tmp_path / "pack", seed=5)
+    texts = {path.stem for path, columns in read.items() if "text" in columns}
+    assert texts == {"train"}, "examples are of train"
+    assert {path.stem for path in read} == {"train", "val", "test", "temporal_1", "temporal_2"}
+
+
+def test_the_name_of_the_prompts_knows_how_notes_and_examples_are_cut(
+    inputs: Any, config: EvaluateConfig, tmp_path: Path
+) -> None:
+    cfg = replace(config, baselines=(), tasks=("mortality",), splits=("temporal_2",), shots=2)
+    changed = (cfg, replace(cfg, max_note_tokens=99), replace(cfg, shot_tokens=9), replace(cfg, shots=3))
+    for number, settings in enumerate(changed):
+        export_pack(settings, tasks=inputs.tasks, out=tmp_path / str(number), seed=5)
+    names = {runs.read_json(tmp_path / str(number) / "pack.json")["prompts"] for number in range(len(changed))}
+    assert len(names) == len(changed)
 
 
 def test_an_absent_class_is_in_no_average() -> None:

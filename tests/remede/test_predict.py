@@ -8,18 +8,21 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from evaluation import Evaluation
+from safetensors.torch import load_file, save_file
 
 from lang1 import runs
 from lang1.config import EvaluateConfig
-from lang1.errors import InputError
+from lang1.errors import ConfigError, InputError
 from lang1.remede import predict
 
 CFG = EvaluateConfig(threads=1, batch_tokens=2000)
@@ -129,9 +132,21 @@ def test_bad_rows_are_named_and_nothing_is_written(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.csv"]
 
 
+def test_of_a_first_row_that_is_a_note_no_word_is_told(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "headerless.csv"
+    path.write_text(f"17,Patient {CANARY} admitted with chest pain.\n18,Stable and discharged.\n")
+    with pytest.raises(InputError) as raised:
+        run(model, path, tmp_path / "p.csv")
+    assert str(raised.value).endswith("no column note_id, text; the first row is no header (2 fields)")
+
+
 def test_other_files_are_refused_by_what_is_wrong(model: Path, notes: Path, tmp_path: Path) -> None:
     cases: list[tuple[Path, dict[str, Any], str]] = [
-        (notes, {}, r"no column note_id \(there are row_id, text, patient_id\); name yours with --id and --text"),
+        (
+            notes,
+            {},
+            r"no column note_id; name yours with --id and --text, did you mean row_id\?; the file has row_id, text",
+        ),
         (tmp_path / "none.csv", {}, "no such file"),
         (write_csv(tmp_path / "notes.txt", [("a", "b")]), {}, r"notes come as \.parquet, \.csv or \.tsv"),
     ]
@@ -143,6 +158,12 @@ def test_other_files_are_refused_by_what_is_wrong(model: Path, notes: Path, tmp_
     cases.append((tmp_path / "floats.parquet", {}, "column note_id is double, not text or whole numbers"))
     pq.write_table(pa.table({"note_id": [1, None], "text": ["x", "y"]}), tmp_path / "null.parquet")
     cases.append((tmp_path / "null.parquet", {}, "row 2, column note_id: empty"))
+    for name in ("note_id", "text"):
+        twice = pa.Table.from_arrays([pa.array(["1"]), pa.array(["x"]), pa.array(["2"])], ["note_id", "text", name])
+        pq.write_table(twice, tmp_path / f"two_{name}.parquet")
+        cases.append((tmp_path / f"two_{name}.parquet", {}, f"two columns are named {name}; rename one"))
+        (tmp_path / f"two_{name}.csv").write_text(f"note_id,text,{name}\n1,x,2\n")
+        cases.append((tmp_path / f"two_{name}.csv", {}, f"two columns are named {name}; rename one"))
     for path, options, told in cases:
         with pytest.raises(InputError, match=told):
             run(model, path, tmp_path / "p.csv", **options)
@@ -157,25 +178,104 @@ def test_other_files_are_refused_by_what_is_wrong(model: Path, notes: Path, tmp_
         run(model, notes, tmp_path / "p.xlsx")
 
 
-def test_a_fault_midway_leaves_the_file_that_was_there(
+def stop_at_the_second(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Three pieces of 20 notes, the model's power gone in the second; returns what is asked, growing."""
+    monkeypatch.setattr("lang1.remede.note_files.ROWS", 20)
+    asked: list[str] = []
+
+    def break_off(_model: Path, _logits: Any, which: str) -> None:
+        asked.append(which)
+        if len(asked) == 2:
+            raise InputError("out of power")
+
+    monkeypatch.setattr("lang1.remede.prediction.check_finite", break_off)
+    return asked
+
+
+def test_a_fault_midway_leaves_the_file_that_was_there_and_the_finished_notes(
     model: Path, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "p.csv"
     run(model, notes, out, id_column="row_id")
     before = out.read_bytes()
-    monkeypatch.setattr("lang1.remede.note_files.ROWS", 20)
-    asked = []
-
-    def break_off(*given: Any) -> None:
-        asked.append(given)
-        if len(asked) == 2:
-            raise InputError("out of power")
-
-    monkeypatch.setattr("lang1.remede.prediction._check_finite", break_off)
+    stop_at_the_second(monkeypatch)
     with pytest.raises(InputError, match="out of power"):
         run(model, notes, out, id_column="row_id", force=True)
     assert out.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "p.csv.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "p.csv.json", "p.csv.part"]
+    assert sorted(p.name for p in (tmp_path / "p.csv.part").iterdir()) == ["000000.parquet", "asked.json"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_finished_notes_are_not_read_by_the_model_again(
+    suffix: str, model: Path, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = stop_at_the_second(monkeypatch)
+    with pytest.raises(InputError, match="out of power"):
+        run(model, notes, tmp_path / f"cut.{suffix}", id_column="row_id")
+    cut = run(model, notes, tmp_path / f"cut.{suffix}", id_column="row_id")
+    assert [which.rpartition("from ")[2] for which in asked] == [f"row {row} on" for row in (1, 21, 21, 41)]
+    whole = run(model, notes, tmp_path / f"whole.{suffix}", id_column="row_id")
+    assert cut == whole
+    for name in (f"{{}}.{suffix}", f"{{}}.{suffix}.json"):
+        assert (tmp_path / name.format("cut")).read_bytes() == (tmp_path / name.format("whole")).read_bytes()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_finished_notes_of_another_command_are_read_again(
+    model: Path, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = stop_at_the_second(monkeypatch)
+    with pytest.raises(InputError, match="out of power"):
+        run(model, notes, tmp_path / "p.csv", id_column="row_id")
+    run(model, notes, tmp_path / "p.csv", id_column="row_id", max_note_tokens=5)
+    assert len(asked) == 2 + 3
+    run(model, notes, tmp_path / "fresh.csv", id_column="row_id", max_note_tokens=5)
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes()
+
+
+def test_after_kill_9_the_same_command_ends_with_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [(str(n), " ".join(rng.choice(["fever", "cough", "stable", "seen", "ward"], 30))) for n in range(4000)]
+    path = write_csv(tmp_path / "notes.csv", rows)
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        words = ["predict", model, path, "--task", "los", "--out", out, "evaluate.threads=1"]
+        return subprocess.Popen([sys.executable, "-m", "lang1.cli", *map(str, words)], stderr=subprocess.PIPE)
+
+    killed = start(tmp_path / "killed.csv")
+    while not (tmp_path / "killed.csv.part" / "000001.parquet").is_file():
+        assert killed.poll() is None, "it ended before it was killed"
+        time.sleep(0.005)
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "killed.csv").exists()
+    again, undisturbed = start(tmp_path / "killed.csv"), start(tmp_path / "whole.csv")
+    said = again.communicate()[1].decode()
+    undisturbed.communicate()
+    assert (again.returncode, undisturbed.returncode) == (0, 0)
+    assert "resuming" in said
+    for end in ("csv", "csv.json"):
+        assert (tmp_path / f"killed.{end}").read_bytes() == (tmp_path / f"whole.{end}").read_bytes()
+    left = ["killed.csv", "killed.csv.json", "notes.csv", "whole.csv", "whole.csv.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == left
+
+
+def test_a_model_without_numbers_is_told_with_its_rows(model: Path, notes: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"no finite logits for 60 of 60 rows of notes\.parquet from row 1 on"):
+        run(broken, notes, tmp_path / "p.csv", id_column="row_id")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken"]
+
+
+def test_no_tokens_of_a_note_is_no_number(model: Path, notes: Path, tmp_path: Path) -> None:
+    for none in (0, -3):
+        with pytest.raises(ConfigError, match=f"--max-note-tokens {none}: at least 1"):
+            run(model, notes, tmp_path / "p.csv", id_column="row_id", max_note_tokens=none)
 
 
 def test_the_command_says_what_it_did_and_no_text_is_anywhere(model: Path, tmp_path: Path) -> None:

@@ -171,6 +171,19 @@ def test_the_command_writes_a_file_or_prints(evaluation: Any, tmp_path: Path) ->
     assert (tmp_path / "t.html").read_text() == make_table([evaluation.out], "html", "test")
 
 
+def test_another_table_is_not_overwritten(evaluation: Any, tmp_path: Path) -> None:
+    out = tmp_path / "t.md"
+    command = ["remede", "table", str(evaluation.out), "--split", "test", "--out", str(out)]
+    for _ in range(2):  # the same table again is no fault
+        assert CliRunner().invoke(app, command).exit_code == 0
+    before = out.read_bytes()
+    refused = CliRunner().invoke(app, [*command, "--metric", "brier"])
+    assert str(refused.exception) == f"--out {out}: is there already; choose another name, or --force to replace it"
+    assert out.read_bytes() == before
+    assert CliRunner().invoke(app, [*command, "--metric", "brier", "--force"]).exit_code == 0
+    assert b"Brier" in out.read_bytes()
+
+
 def test_faults_are_one_line(evaluation: Any, few: Any) -> None:
     with pytest.raises(InputError, match="no results on the split val; there are test"):
         make_table([few.out], "md", "val")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from short_notes import notes
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from lang1.tasks.prompts import question_for, render_question
 
@@ -66,3 +66,20 @@ def llama() -> Any:
         initializer_range=0.2,
     )
     return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def mistral() -> Any:
+    """A class with a sliding window of its own, shorter than the prompts."""
+    torch.manual_seed(1)
+    shape = MistralConfig(
+        vocab_size=900,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=16,
+        initializer_range=0.2,
+    )
+    return MistralForCausalLM(shape).eval()

@@ -108,6 +108,32 @@ def test_a_pickle_is_never_read(name: str, model: Path, fault: Callable[[Path], 
     assert not ran.exists()
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"hidden_size": "wide"}, "Field 'hidden_size' expected int, got str"),
+        ({"num_attention_heads": 3}, "not a multiple of the number of attention heads"),
+        ({"num_attention_heads": 0}, "(ZeroDivisionError)"),
+        ({"intermediate_size": -5}, "(RuntimeError)"),
+        ({"dtype": "bfloat17"}, "(AttributeError)"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "requires bitsandbytes"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "requires optimum"),
+        ({"attn_implementation": "flash_attention_2"}, "the package for FlashAttention2"),
+    ],
+)
+def test_a_config_that_asks_for_what_cannot_be(
+    value: dict[str, object], told: str, model: Path, fault: Callable[[Path], str]
+) -> None:
+    runs.write_json(model / "config.json", runs.read_json(model / "config.json") | value)
+    said = fault(model)
+    assert told in said and str(model) in said
+
+
+def test_a_tokenizer_of_another_kind(model: Path, fault: Callable[[Path], str]) -> None:
+    runs.write_json(model / "tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"})
+    assert "its tokenizer cannot be read (TypeError)" in fault(model)
+
+
 def test_a_gguf_file_that_is_none(fault: Callable[[Path], str], tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + b"\0" * 100)

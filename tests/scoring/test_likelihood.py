@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from short_notes import notes
-from transformers import MistralConfig, MistralForCausalLM
 
 from lang1.errors import InputError
 from lang1.scoring.likelihood import AnsweredPrompt, score_answers
-from lang1.scoring.options import answer_ids, encode_prompts, option_token_ids, score_prompts
+from lang1.scoring.options import answer_ids, common_prefix, encode_prompts, option_token_ids, score_prompts
+from lang1.scoring.shared import SHARED_PREFIX
 from lang1.tasks.prompts import Question, question_for, render_question
 
 OPEN = Question("What is seen?", ())
@@ -24,25 +24,13 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(scope="module")
-def mistral() -> Any:
-    torch.manual_seed(1)
-    shape = MistralConfig(
-        vocab_size=900,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        sliding_window=16,
-        initializer_range=0.2,
-    )
-    return MistralForCausalLM(shape).eval()
+EXAMPLES = "".join(f"{note}{render_question(OPEN)} no known allergies\n\n" for note in notes(2, seed=4))
 
 
-def asked(tokenizer: Any, count: int = 12) -> list[AnsweredPrompt]:
+def asked(tokenizer: Any, count: int = 12, examples: str = "") -> list[AnsweredPrompt]:
     tokens = answer_ids(tokenizer, OPEN, ANSWERS)
-    return [AnsweredPrompt(prompt, tokens) for prompt in encode_prompts(tokenizer, notes(count), OPEN, 50)]
+    prompts = encode_prompts(tokenizer, notes(count), OPEN, 50, None, examples)
+    return [AnsweredPrompt(prompt, tokens) for prompt in prompts]
 
 
 def by_brute_force(model: Any, item: AnsweredPrompt) -> list[float]:
@@ -70,6 +58,30 @@ def test_a_model_with_a_window_of_its_own_keeps_it(mistral: Any, byte_level: Any
     items = asked(byte_level, 6)
     found = score_answers(mistral, items, batch_tokens=900, pad_id=2)
     np.testing.assert_allclose(found, [by_brute_force(mistral, item) for item in items], atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 700, 100_000])
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_examples_run_once_and_the_answers_equal_brute_force(
+    kind: str, batch_tokens: int, byte_level: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, items = request.getfixturevalue(kind), asked(byte_level, 5, EXAMPLES)
+    expected = [by_brute_force(model, item) for item in items]
+    sizes: list[tuple[int, int]] = []
+    plain = type(model).forward
+
+    def counting(self: Any, input_ids: torch.Tensor, **rest: Any) -> Any:
+        sizes.append(tuple(input_ids.shape))
+        return plain(self, input_ids=input_ids, **rest)
+
+    monkeypatch.setattr(type(model), "forward", counting)
+    found = score_answers(model, items, batch_tokens=batch_tokens, pad_id=2)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    shared = common_prefix([item.prompt.ids for item in items])
+    assert shared >= SHARED_PREFIX
+    assert sizes[0] == (1, shared)
+    assert all(rows == 1 or rows * (shared + width) <= batch_tokens for rows, width in sizes[1:])
+    assert max(width for _, width in sizes[1:]) < shared, "no row holds the examples again"
 
 
 def test_answers_are_the_tokens_that_stand_behind_the_prompt(tokenizer: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from short_notes import notes
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from lang1.errors import InputError
 from lang1.scoring.options import (
@@ -149,6 +149,21 @@ def test_notes_read_once_for_all_questions_give_the_plain_logits(llama: Any, tok
         np.testing.assert_allclose(found[name], plain_logits(llama, asked.encoded, asked.option_ids), atol=1e-5)
 
 
+def test_the_budget_of_a_batch_holds_for_notes_with_all_their_questions(llama: Any, byte_level: Any) -> None:
+    sizes: list[tuple[int, int]] = []
+    hook = llama.model.embed_tokens.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape)))
+    sets = question_sets(byte_level)
+    widest = max(len(prompt.ids) for asked in sets.values() for prompt in asked.encoded) * len(sets)
+    try:
+        for budget in range(widest, widest + 400, 25):
+            sizes.clear()
+            score_prompt_sets(llama, sets, batch_tokens=budget, pad_id=2)
+            assert max(rows for rows, _ in sizes) > 1
+            assert all(rows * width <= budget for rows, width in sizes)
+    finally:
+        hook.remove()
+
+
 def test_no_value_depends_on_the_padding_token(llama: Any, byte_level: Any) -> None:
     sets = question_sets(byte_level)
     one, two = (score_prompt_sets(llama, sets, batch_tokens=1000, pad_id=pad) for pad in (0, 77))
@@ -173,23 +188,12 @@ def test_a_model_that_ignores_logits_to_keep_is_read_at_the_same_place(llama: An
         np.testing.assert_allclose(found[name], plain_logits(llama, asked.encoded, asked.option_ids), atol=1e-5)
 
 
-def test_a_model_with_a_window_of_its_own_keeps_it(byte_level: Any) -> None:
+def test_a_model_with_a_window_of_its_own_keeps_it(mistral: Any, byte_level: Any) -> None:
     """A packed row's mask would replace the window; prompts here are longer than it."""
-    torch.manual_seed(0)
-    shape = MistralConfig(
-        vocab_size=900,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        sliding_window=16,
-        initializer_range=0.2,
-    )
-    model, sets = MistralForCausalLM(shape).eval(), question_sets(byte_level)
-    found = score_prompt_sets(model, sets, batch_tokens=1000, pad_id=2)
+    sets = question_sets(byte_level)
+    found = score_prompt_sets(mistral, sets, batch_tokens=1000, pad_id=2)
     for name, asked in sets.items():
-        np.testing.assert_allclose(found[name], plain_logits(model, asked.encoded, asked.option_ids), atol=1e-5)
+        np.testing.assert_allclose(found[name], plain_logits(mistral, asked.encoded, asked.option_ids), atol=1e-5)
 
 
 def test_scoring_gives_the_model_back_in_its_mode_and_without_gradients(llama: Any, byte_level: Any) -> None:

@@ -27,18 +27,19 @@ if TYPE_CHECKING:
     from lang1.remede import Server
 
 
+AnyModel = typer.Option("--model", help="[NAME=]FOLDER, or [NAME=]ADDRESS#MODEL; repeatable.")
+Tokenizers = Annotated[
+    list[str] | None,
+    typer.Option("--tokenizer", help="Tokenizer folder of served models, or NAME=FOLDER; repeatable."),
+]
+
+
 def evaluate(
     arguments: Arguments = None,
     tasks: Annotated[Path | None, folder("tasks", "Task rows from `lang1 tasks`.")] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", help="[NAME=]FOLDER, or [NAME=]ADDRESS#MODEL; repeatable."),
-    ] = None,
+    model: Annotated[list[str] | None, AnyModel] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", show_default=False)] = None,
-    tokenizer: Annotated[
-        list[str] | None,
-        typer.Option("--tokenizer", help="Tokenizer folder of served models, or NAME=FOLDER; repeatable."),
-    ] = None,
+    tokenizer: Tokenizers = None,
     tokens: Annotated[Path | None, folder("tokens", "Token shards: what the model saw in pretraining.")] = None,
     records: Annotated[Path | None, folder("records", "Records, for the baselines columns+xgboost and lace.")] = None,
     truth: Annotated[
@@ -60,6 +61,11 @@ def evaluate(
         print_section(config, "evaluate")
         return
     if compare is not None:
+        given: dict[str, object] = {"--tasks": tasks, "--model": model, "--out": out, "--tokenizer": tokenizer}
+        given |= {"--tokens": tokens, "--records": records, "--truth": truth, "--force": force}
+        idle = ", ".join(name for name, value in given.items() if value)
+        if idle:
+            raise InputError(f"--compare scores nothing and writes nothing; leave out {idle}")
         _compare(config, compare, as_json)
         return
     if tasks is None or out is None or not model:
@@ -69,7 +75,7 @@ def evaluate(
 
     manifest = evaluate_models(
         config.evaluate,
-        models=_named_models(model, tokenizer or []),
+        models=named_models(model, tokenizer or []),
         tasks=tasks,
         tokens=tokens,
         records=records,
@@ -91,14 +97,14 @@ def _compare(config: RunConfig, sides: tuple[Path, Path], as_json: bool) -> None
 
 def named_folders(values: list[str]) -> dict[str, Path]:
     """Models by name where only those in memory can be asked. Raises InputError for an address."""
-    models = _named_models(values, [])
+    models = named_models(values, [])
     served = [value for value, model in zip(values, models.values(), strict=True) if not isinstance(model, Path)]
     if served:
         raise InputError(f"--model {served[0]}: this command reads models from folders and GGUF files only")
     return {name: model for name, model in models.items() if isinstance(model, Path)}
 
 
-def _named_models(values: list[str], tokenizers: list[str]) -> dict[str, Path | Server]:
+def named_models(values: list[str], tokenizers: list[str]) -> dict[str, Path | Server]:
     """Models by name: folders, and served models with the folder of their tokenizer."""
     from lang1.remede import is_server, parse_server
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lang1 import runs
+from lang1.errors import InputError
 
 
 def table(
@@ -20,6 +21,7 @@ def table(
     metric: Annotated[
         str, typer.Option("--metric", help="auroc, auprc, brier, log_loss, ece, smece or accuracy.")
     ] = "auroc",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """A leaderboard over many evaluations: values with intervals, n and events, and what is comparable."""
     from lang1.remede.table import make_table
@@ -28,5 +30,7 @@ def table(
     if out is None:
         print(text, end="")
     else:
+        if out.exists() and not force and not (out.is_file() and out.read_bytes() == text.encode()):
+            raise InputError(f"--out {out}: is there already; choose another name, or --force to replace it")
         runs.write_text(out, text)
         print(out)

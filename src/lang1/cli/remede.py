@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lang1.cli.benchmark import named_folders
+from lang1.cli.benchmark import AnyModel, Tokenizers, named_folders, named_models
 from lang1.cli.options import Arguments, AsJson, Force, Out, Quiet, Seed, configure, folder, show
 
 Model = Annotated[
@@ -38,9 +38,10 @@ def export_pack(
 
 def comprehension(
     sets: Annotated[Path, folder("comprehension", "SciQ and PubMedQA from `lang1 comprehension`.")],
-    model: Model,
+    model: Annotated[list[str], AnyModel],
     out: Out,
     arguments: Arguments = None,
+    tokenizer: Tokenizers = None,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -51,7 +52,12 @@ def comprehension(
     from lang1.remede.comprehension import evaluate_comprehension
 
     manifest = evaluate_comprehension(
-        config.evaluate, models=named_folders(model), comprehension=sets, out=out, seed=config.seed, force=force
+        config.evaluate,
+        models=named_models(model, tokenizer or []),
+        comprehension=sets,
+        out=out,
+        seed=config.seed,
+        force=force,
     )
     _show(manifest, out, as_json)
 

@@ -149,7 +149,8 @@ def _mapped(name: str, there: list[str], own: dict[str, str], needed: tuple[str,
     """Canonical columns to those of the file. A column that the user named must be there."""
     missing = [own[c] for c in NOTES.names if own[c] not in there and (c in needed or own[c] != c)]
     if missing:
-        raise InputError(f"{name}: no column {', '.join(missing)}{_described_header(missing[0], there)}")
+        by = "name it by clean.columns"
+        raise InputError(f"{name}: no column {', '.join(missing)}{described_header(missing[0], there, by)}")
     columns = {c: own[c] for c in NOTES.names if own[c] in there}
     twice = sorted({column for column in columns.values() if there.count(column) > 1})
     if twice:
@@ -157,14 +158,17 @@ def _mapped(name: str, there: list[str], own: dict[str, str], needed: tuple[str,
     return columns
 
 
-def _described_header(missing: str, there: list[str]) -> str:
-    """For a message: the names of a file and the one nearest to `missing`; of a first row that is a note, no word."""
+def described_header(missing: str, there: list[str], by: str) -> str:
+    """For a message: the names of a file and the one nearest to `missing`; of a first row that is a note, no word.
+
+    `by` says how a column is named.
+    """
     names = [name for name in there if name]  # an index that pandas wrote has none
     if not names or any(len(name) > _LONGEST or not _NAME.fullmatch(name) for name in names):
         return f"; the first row is no header ({len(there)} fields)"
     shown = [name for name in names if len(name) <= _SHOWN]
     near = difflib.get_close_matches(missing, shown, 1, 0.5)
-    hint = f"; name it by clean.columns, did you mean {near[0]}?" if near else ""
+    hint = f"; {by}, did you mean {near[0]}?" if near else f"; {by}"
     return f"{hint}; the file has {', '.join(shown[:20]) or f'{len(there)} fields'}"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from lang1.errors import InputError, require_package
@@ -38,21 +39,19 @@ def load_model(folder: Path, config: Any = None) -> Any:
         )
     _refuse_pickle(folder)
     hide_progress_bars()
-    try:
-        with _quietly(folder):
-            model, found = AutoModelForCausalLM.from_pretrained(
-                place,
-                config=config,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # refused below, in one line in place of a table
-                **options,
-            )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(_not_a_model(folder, error)) from None
+    wanted = "a GGUF file of a causal model" if options else "a Hugging Face folder with safetensors"
+    with refusing(f"{folder}: not a causal language model that transformers reads", f"give {wanted}"), _quietly(folder):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            place,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, in one line in place of a table
+            **options,
+        )
     _refuse_other_sizes(folder, found)
     missing = sorted(found["missing_keys"])
     if missing:
@@ -96,11 +95,9 @@ def load_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     place, options = _source(folder)
-    try:
+    what = "its header" if options else "its config.json"
+    with refusing(f"{folder}: {what} cannot be read"):
         return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError) as error:
-        what = "its header" if options else "its config.json"
-        raise InputError(f"{folder}: {what} cannot be read ({type(error).__name__})") from None
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -108,15 +105,13 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     place, options = _source(folder)
-    try:
+    belongs = (
+        "the file holds none that transformers reads"
+        if options
+        else "a tokenizer.json or tokenizer.model belongs there"
+    )
+    with refusing(f"{folder}: its tokenizer cannot be read", belongs):
         return AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:  # TypeError: its class finds no vocabulary
-        belongs = (
-            "the file holds none that transformers reads"
-            if options
-            else ("a tokenizer.json or tokenizer.model belongs there")
-        )
-        raise InputError(f"{folder}: its tokenizer cannot be read ({type(error).__name__}); {belongs}") from None
 
 
 def is_encoder(folder: Path) -> bool:
@@ -149,6 +144,39 @@ def hide_progress_bars() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+
+
+@contextlib.contextmanager
+def refusing(what: str, wanted: str = "") -> Iterator[None]:
+    """Make an InputError of what transformers raises over a user's files: `what (why); wanted`.
+
+    Nearly any error may come of a config.json with a wrong value in it. One of memory is none of the files'.
+    """
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        ImportError,
+        RuntimeError,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error):
+            raise
+        raise InputError(f"{what} ({_why(error)})" + (f"; {wanted}" if wanted else "")) from None
+
+
+def _why(error: Exception) -> str:
+    """A type's name; where transformers says which package or which value it is, that line of it."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, ImportError | StrictDataclassError) and lines:
+        return lines[-1 if isinstance(error, StrictDataclassError) else 0].strip().rstrip(".")
+    return type(error).__name__
 
 
 @contextlib.contextmanager
@@ -186,11 +214,6 @@ def _refuse_pickle(folder: Path) -> None:
             f"{folder}: its weights are a pickle ({pickles[0]}), which can run code when it is read; "
             "give the model as safetensors"
         )
-
-
-def _not_a_model(path: Path, error: Exception) -> str:
-    wanted = "a GGUF file of a causal model" if is_gguf(path) else "a Hugging Face folder with safetensors"
-    return f"{path}: not a causal language model that transformers reads ({type(error).__name__}); give {wanted}"
 
 
 def _refuse_other_sizes(folder: Path, found: dict[str, Any]) -> None:

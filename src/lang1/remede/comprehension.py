@@ -3,69 +3,124 @@
     passage \\nQuestion: ... \\nAnswer:      followed by the text of an option, the likeliest being the model's answer
 
 The likelihood of an option is the sum of its tokens' log-probabilities, as `acc` of lm-eval's own sciq and pubmedqa,
-whose numbers these equal on the same rows (tests/remede/test_comprehension.py). Letters after a list of options, as the
-monitor of pretraining asks (tasks/comprehension.py), ask more of a small model. The test split is scored, or val where
-a set has no rows of test. Rows are independent: Wilson's interval.
+whose numbers these equal on the same rows (tests/remede/test_comprehension_scores.py). Letters after a list of options,
+as the monitor of pretraining asks (tasks/comprehension.py), ask more of a small model. The test split is scored, or val
+where a set has no rows of test. Rows are independent: Wilson's interval.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lang1 import config, runs
+from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.corpus.hashes import hash_fraction
 from lang1.errors import InputError
 from lang1.metrics.proportion import wilson_interval
 from lang1.models.load import load_scorer
-from lang1.remede.scores import Floats, score_path
+from lang1.remede.backends import Server
+from lang1.remede.backends.journal import RowAnswer
+from lang1.remede.backends.limits import most_rows
+from lang1.remede.entrants import describe_models, model_inputs
+from lang1.remede.evaluating import settings_of
+from lang1.remede.provenance import describe_tasks, library_versions
+from lang1.remede.scores import check_names, count_tokens, score_path
 from lang1.scoring import likelihood, options
 from lang1.scoring.schema import answers_schema
 from lang1.scoring.shots import NO_EXAMPLES, Examples, Item, in_turn, render_examples
-from lang1.tasks.prompts import Question
+from lang1.tasks.prompts import Question, render_question
 
 SETS = ("sciq", "pubmedqa")
 WHOLE = 1_000_000
 """tokens of a passage that are kept, where the model's context holds them"""
 
 
-def evaluate_comprehension(
-    cfg: EvaluateConfig, *, models: dict[str, Path], comprehension: Path, out: Path, seed: int, force: bool = False
-) -> dict[str, Any]:
-    """Score `models` (name -> folder or GGUF file) on a folder of `lang1 comprehension`; returns the manifest.
+@dataclass(frozen=True)
+class ReadingSet:
+    """The rows of a set that are scored, and the examples that stand before each."""
 
-    `out` gets a score file a model and set (scoring/schema.py) and metrics.json: task, model, split, metric, value,
-    ci_low, ci_high, n, events, shots, method. Raises InputError for a folder without rows, or a model that cannot
-    answer.
+    task: str
+    split: str
+    rows: list[dict[str, Any]]
+    examples: Examples
+    """answered by an option's text"""
+    lettered: Examples
+    """the same rows with their options, answered by a letter: for a chat"""
+
+    @property
+    def row_ids(self) -> list[str]:
+        """Of the rows, in their order."""
+        return [str(row["row_id"]) for row in self.rows]
+
+
+def evaluate_comprehension(
+    cfg: EvaluateConfig,
+    *,
+    models: Mapping[str, Path | Server],
+    comprehension: Path,
+    out: Path,
+    seed: int,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Score `models` (name -> folder, GGUF file or server) on a folder of `lang1 comprehension`; returns the manifest.
+
+    `out` gets a score file a model and set (scoring/schema.py) and metrics.json: `rows` of task, model, split, metric,
+    value, ci_low, ci_high, n, events, shots, method and what was cut; `facts` of the models, sets and libraries. Raises
+    InputError for a folder without rows, or a model that cannot answer.
     """
-    inputs = {"comprehension": comprehension, **{f"model {name}": path for name, path in models.items()}}
+    check_names(models)
+    inputs: dict[str, Path | str] = {"comprehension": comprehension, **model_inputs(models)}
 
     def work(stage: runs.Stage) -> None:
         from lang1.training.numerics import prepare_torch
 
-        dtype = prepare_torch(cfg.threads, cfg.precision)
-        found = open_comprehension(comprehension)
-        shots = {task: choose_shots(comprehension, task, cfg.shots, cfg.shot_tokens, seed) for task in found}
-        results = []
-        for name, path in models.items():
-            missing = [task for task in found if not score_path(stage.out, name, task, found[task]).exists()]
-            reader = load_scorer(path, dtype) if missing else None
-            for task, split in found.items():
-                if reader is not None and task in missing:
-                    runs.say(f"comprehension: {name}, {task}")
-                    rows = _draw(_read(comprehension, task, split), cfg.max_rows, seed)
-                    _score(cfg, name, path, reader, task, split, rows, shots[task], stage.out)
-                results.append(_accuracy(name, task, split, score_path(stage.out, name, task, split)))
-        facts = {"seed": seed, "precision": str(dtype).removeprefix("torch."), "format": "paper: answers by their text"}
-        facts |= {"shots": {task: examples.facts() for task, examples in shots.items()}}
+        in_memory = any(isinstance(model, Path) for model in models.values())
+        dtype = prepare_torch(cfg.threads, cfg.precision) if in_memory else None
+        sets = _read_sets(cfg, comprehension, models, seed)
+        served = {}
+        for name, model in models.items():
+            if isinstance(model, Server):
+                served[name] = _score_served(cfg, name, model, sets, stage, seed)
+            else:
+                _score_in_memory(cfg, name, model, dtype, sets, stage.out)
+        paths = [(name, part, score_path(stage.out, name, part.task, part.split)) for name in models for part in sets]
+        results = [_accuracy(name, part, path) for name, part, path in paths]
+        facts = {
+            "seed": seed,
+            "interval": "Wilson, rows are independent",
+            "precision": None if dtype is None else str(dtype).removeprefix("torch."),
+            "format": "paper: answers by their text; of a chat: by the letter of an option",
+            "prompt_sha256": hashlib.sha256(render_question(Question("?", ())).encode()).hexdigest(),
+            "shots": {part.task: part.examples.facts() for part in sets} if cfg.shots else {},
+            "models": describe_models(models),
+            "api": served,
+            "comprehension": describe_tasks(comprehension)["identity"],
+            "versions": library_versions(),
+        }
         runs.write_json(stage.out / "metrics.json", {"rows": results, "facts": facts})
         stage.count(results=len(results), rows=sum(row["n"] for row in results))
+        stage.record(api=served)
 
-    settings = {**config.dump(cfg), "models": list(models)}
-    return runs.run_stage(out, "remede-comprehension", settings, seed, inputs, work, force)
+    return runs.run_stage(out, "remede-comprehension", settings_of(cfg, models), seed, inputs, work, force)
+
+
+def _read_sets(cfg: EvaluateConfig, path: Path, models: Mapping[str, Path | Server], seed: int) -> list[ReadingSet]:
+    """The sets of a folder; where a chat may be asked about so many rows only, all models are."""
+    has_chat = any(isinstance(model, Server) and model.kind == "chat" for model in models.values())
+    sets = []
+    for task, split in open_comprehension(path).items():
+        bounds = (cfg.max_rows, most_rows(cfg.api, task) if has_chat else None)
+        most = min((bound for bound in bounds if bound is not None), default=None)
+        examples = choose_shots(path, task, cfg.shots, cfg.shot_tokens, seed)
+        lettered = choose_shots(path, task, cfg.shots, cfg.shot_tokens, seed, lettered=True)
+        sets.append(ReadingSet(task, split, _draw(_read(path, task, split), most, seed), examples, lettered))
+    return sets
 
 
 def open_comprehension(path: Path) -> dict[str, str]:
@@ -88,11 +143,18 @@ def open_comprehension(path: Path) -> dict[str, str]:
     return found
 
 
-def choose_shots(path: Path, task: str, count: int, budget_words: int, seed: int) -> Examples:
-    """`count` answered questions of train, every label in its turn; none whose passage is scored."""
+def choose_shots(
+    path: Path, task: str, count: int, budget_words: int, seed: int, *, lettered: bool = False
+) -> Examples:
+    """`count` answered questions of train, every label in its turn; none whose passage is scored.
+
+    `lettered`: with their options, answered by a letter.
+    """
     if count == 0:
         return NO_EXAMPLES
-    scored = {row["note_hash"] for split in ("val", "test") for row in _read(path, task, split)}
+    scored = {
+        row["note_hash"] for split in ("val", "test") for row in _read(path, task, split, ["row_id", "note_hash"])
+    }
     rows = {row["row_id"]: row for row in _read(path, task, "train") if row["note_hash"] not in scored}
     if len(rows) < count:
         raise InputError(
@@ -100,20 +162,23 @@ def choose_shots(path: Path, task: str, count: int, budget_words: int, seed: int
             "examples; lower evaluate.shots"
         )
     chosen = in_turn([(row_id, row["label"]) for row_id, row in rows.items()], count, seed)
-    items = [
-        (row_id, Item(row["text"], Question(row["question"], ()), row["label"], row["options"][row["label"]]))
-        for row_id, row in ((row_id, rows[row_id]) for row_id in chosen)
-    ]
+    items = [(row_id, _example(rows[row_id], lettered)) for row_id in chosen]
     return render_examples(items, budget_words)
 
 
-def _read(path: Path, task: str, split: str) -> list[dict[str, Any]]:
+def _example(row: dict[str, Any], lettered: bool) -> Item:
+    if lettered:
+        return Item(row["text"], Question(row["question"], tuple(row["options"])), row["label"])
+    return Item(row["text"], Question(row["question"], ()), row["label"], row["options"][row["label"]])
+
+
+def _read(path: Path, task: str, split: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = path / task / f"{split}.parquet"
     try:
-        rows: list[dict[str, Any]] = pq.read_table(file).sort_by("row_id").to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(file, columns=columns).sort_by("row_id").to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file}: not readable ({type(error).__name__}); run lang1 comprehension again") from None
     return rows
@@ -125,86 +190,108 @@ def _draw(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict[
     return sorted(drawn, key=lambda row: str(row["row_id"]))
 
 
-def _score(
-    cfg: EvaluateConfig,
-    name: str,
-    path: Path,
-    reader: tuple[Any, Any],
-    task: str,
-    split: str,
-    rows: list[dict[str, Any]],
-    examples: Examples,
-    out: Path,
+def _score_in_memory(cfg: EvaluateConfig, name: str, path: Path, dtype: Any, sets: list[ReadingSet], out: Path) -> None:
+    """Write the score files of a folder or GGUF file that are not there yet."""
+    waiting = [part for part in sets if not score_path(out, name, part.task, part.split).exists()]
+    if not waiting:
+        return
+    model, tokenizer = load_scorer(path, dtype)
+    for part in waiting:
+        runs.say(f"comprehension: {name}, {part.task}")
+        asked = ask_rows(tokenizer, part, getattr(model.config, "max_position_embeddings", None))
+        with options.in_precision(model, dtype):
+            sums = likelihood.score_answers(
+                model, asked, batch_tokens=cfg.batch_tokens, pad_id=options.pad_id_of(tokenizer)
+            )
+        sums_NK = np.array(sums)
+        options.check_finite(path, sums_NK, f" of {part.task}, {part.split}")
+        p_NK = options.option_probabilities(sums_NK)
+        answers = [
+            RowAnswer(row, _method(item), p.tolist(), logits.tolist(), None, None, len(item.prompt.ids))
+            for row, item, p, logits in zip(part.row_ids, asked, p_NK, sums_NK, strict=True)
+        ]
+        write_answers(out, name, part, answers, [item.prompt.truncated_tokens for item in asked], part.examples)
+
+
+def _method(item: likelihood.AnsweredPrompt) -> str:
+    return options.METHOD if all(len(ids) == 1 for ids in item.answers) else likelihood.METHOD
+
+
+def _score_served(
+    cfg: EvaluateConfig, name: str, server: Server, sets: list[ReadingSet], stage: runs.Stage, seed: int
+) -> dict[str, Any]:
+    from lang1.remede.backends.reading import score_served_reading  # lm-eval takes a second to import
+
+    return score_served_reading(cfg, name, server, sets, stage, seed)
+
+
+def ask_rows(tokenizer: Any, part: ReadingSet, context_length: int | None) -> list[likelihood.AnsweredPrompt]:
+    """The prompts of a set's rows, with the tokens of their options.
+
+    A passage leaves room for the longest answer of its question, and for the token that a server always writes.
+    """
+    questions = [Question(row["question"], ()) for row in part.rows]
+    answers = [options.answer_ids(tokenizer, q, row["options"]) for q, row in zip(questions, part.rows, strict=True)]
+    rooms = [max(map(len, found)) - 1 + options.ANSWER_ROOM for found in answers]
+    asked = list(zip([row["text"] for row in part.rows], questions, rooms, strict=True))
+    prompts = options.encode_each(tokenizer, asked, WHOLE, context_length, part.examples.text)
+    return [likelihood.AnsweredPrompt(*pair) for pair in zip(prompts, answers, strict=True)]
+
+
+def write_answers(
+    out: Path, name: str, part: ReadingSet, answers: list[RowAnswer], truncated: list[int], examples: Examples
 ) -> None:
+    """Write the score file of a model and set; `truncated`: tokens cut of each passage."""
     import pyarrow as pa
 
-    model, tokenizer = reader
-    asked = [_ask(tokenizer, row, examples, getattr(model.config, "max_position_embeddings", None)) for row in rows]
-    pad_id = options.pad_id_of(tokenizer)
-    sums_NK = np.array(likelihood.score_answers(model, asked, batch_tokens=cfg.batch_tokens, pad_id=pad_id))
-    check_finite(path, task, split, sums_NK)
-    p_NK = options.option_probabilities(sums_NK)
+    count = len(answers[0].p)
     found = [
         {
             "model_id": name,
-            "task": task,
-            "split": split,
-            "row_id": row["row_id"],
+            "task": part.task,
+            "split": part.split,
+            "row_id": answer.row,
             "label": row["label"],
-            **{f"p_{k}": float(p) for k, p in enumerate(p_NK[i])},
-            **{f"log_likelihood_{k}": float(value) for k, value in enumerate(sums_NK[i])},
-            "method": options.METHOD if all(len(ids) == 1 for ids in item.answers) else likelihood.METHOD,
-            "prompt_tokens": len(item.prompt.ids),
-            "truncated_tokens": item.prompt.truncated_tokens,
+            **{f"p_{k}": p for k, p in enumerate(answer.p)},
+            **{f"log_likelihood_{k}": value for k, value in enumerate(answer.logits or [None] * count)},
+            "method": answer.method,
+            "prompt_tokens": answer.prompt_tokens,
+            "truncated_tokens": cut,
             "shots": len(examples.row_ids),
             "shots_cut_words": sum(examples.cut_words),
+            "options_missing": answer.missing,
+            "answers_refused": answer.refused,
         }
-        for i, (row, item) in enumerate(zip(rows, asked, strict=True))
+        for row, answer, cut in zip(part.rows, answers, truncated, strict=True)
     ]
-    table = pa.Table.from_pylist(found, answers_schema(p_NK.shape[1]))
-    runs.write_table(score_path(out, name, task, split), table)
+    runs.write_table(score_path(out, name, part.task, part.split), pa.Table.from_pylist(found, answers_schema(count)))
 
 
-def _ask(
-    tokenizer: Any, row: dict[str, Any], examples: Examples, context_length: int | None
-) -> likelihood.AnsweredPrompt:
-    question = Question(row["question"], ())
-    answers = options.answer_ids(tokenizer, question, row["options"])
-    room = None if context_length is None else context_length + options.ANSWER_ROOM + 1 - max(map(len, answers))
-    (prompt,) = options.encode_prompts(tokenizer, [row["text"]], question, WHOLE, room, examples.text)
-    return likelihood.AnsweredPrompt(prompt, answers)
-
-
-def check_finite(path: Path, task: str, split: str, values_NK: Floats) -> None:
-    """Raise InputError for a model that gives no numbers."""
-    broken = int((~np.isfinite(values_NK)).any(axis=1).sum())
-    if broken:
-        raise InputError(
-            f"{path}: gives no finite logits for {broken} of {len(values_NK)} rows of {task}, {split}; "
-            "its weights are broken or its training diverged"
-        )
-
-
-def _accuracy(model: str, task: str, split: str, path: Path) -> dict[str, Any]:
-    """A row of metrics.json, from a score file alone."""
+def _accuracy(model: str, part: ReadingSet, path: Path) -> dict[str, Any]:
+    """A row of metrics.json, from a score file alone. Answers drawn equally often are no answer."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    names = [name for name in table.column_names if name.startswith("log_likelihood_")]
-    sums_NK = np.column_stack([table[name].to_numpy() for name in names])
+    drawn = table["log_likelihood_0"].null_count > 0
+    prefix = "p_" if drawn else "log_likelihood_"
+    names = [name for name in table.column_names if name.startswith(prefix)]
+    values_NK = np.column_stack([table[name].to_numpy() for name in names])
     labels = table["label"].to_numpy()
-    right, n = int((sums_NK.argmax(axis=1) == labels).sum()), len(labels)
+    undecided = (values_NK == values_NK.max(axis=1, keepdims=True)).sum(axis=1) > 1 if drawn else np.zeros(len(labels))
+    right, n = int(((values_NK.argmax(axis=1) == labels) & (undecided == 0)).sum()), len(labels)
     low, high = wilson_interval(right, n)
     return {
-        "task": task,
+        "task": part.task,
         "model": model,
-        "split": split,
+        "split": part.split,
         "metric": "accuracy",
         "value": right / n,
         "ci_low": low,
         "ci_high": high,
         "n": n,
         "events": {str(k): int(count) for k, count in enumerate(np.bincount(labels, minlength=len(names)))},
+        "undecided": int(undecided.sum()),
         "shots": table["shots"][0].as_py(),
         "method": sorted(set(table["method"].to_pylist())),
+        **count_tokens(table),
     }

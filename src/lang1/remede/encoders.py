@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
@@ -20,7 +18,7 @@ from lang1.remede.contamination import ModelSeen
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import Floats, write_scores
 from lang1.scoring.encoder import METHOD, EncodedNote, encode_notes, read_heads, score_notes
-from lang1.scoring.options import option_probabilities
+from lang1.scoring.options import check_finite, option_probabilities
 
 
 def score_encoder(
@@ -78,12 +76,7 @@ def _write(
     seen: ModelSeen,
     out: Path,
 ) -> None:
-    broken = int((~np.isfinite(logits_NK)).any(axis=1).sum())
-    if broken:
-        raise InputError(
-            f"{folder}: gives no finite logits for {broken} of {len(logits_NK)} rows of {part.task}, {part.split}; "
-            "its weights are broken or its training diverged"
-        )
+    check_finite(folder, logits_NK, f" of {part.task}, {part.split}")
     write_scores(
         out,
         name,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lang1.errors import InputError
+from lang1.remede.backends import Server
 from lang1.remede.provenance import describe_model
 
 
@@ -37,8 +38,20 @@ def one_folder(folder: Path, tasks: Iterable[str]) -> Entrant:
     return Entrant(dict.fromkeys(tasks, folder))
 
 
-def inputs_of(name: str, entrant: Entrant) -> dict[str, Path | str]:
-    """What it is to the stage: its folders by their content, and its corpus."""
+def model_inputs(models: Mapping[str, Path | Server | Entrant]) -> dict[str, Path | str]:
+    """What a model is to a stage: folders and a corpus by their content, a server by address and tokenizer."""
+    inputs: dict[str, Path | str] = {}
+    for name, model in models.items():
+        if isinstance(model, Entrant):
+            inputs |= _entrant_inputs(name, model)
+            continue
+        inputs[f"model {name}"] = str(model) if isinstance(model, Server) else model
+        if isinstance(model, Server) and model.tokenizer is not None:
+            inputs[f"tokenizer of {name}"] = model.tokenizer
+    return inputs
+
+
+def _entrant_inputs(name: str, entrant: Entrant) -> dict[str, Path | str]:
     folders = entrant.by_folder(entrant.folders)
     one = len(folders) == 1
     inputs: dict[str, Path | str] = {
@@ -47,10 +60,18 @@ def inputs_of(name: str, entrant: Entrant) -> dict[str, Path | str]:
     return inputs | ({f"tokens of {name}": entrant.tokens} if entrant.tokens is not None else {})
 
 
-def describe_entrant(entrant: Entrant) -> dict[str, Any]:
-    """As metrics.json names it: one folder as itself; several by one hash of their weights, each below its tasks."""
-    folders = entrant.by_folder(entrant.folders)
-    described = {", ".join(tasks): describe_model(folder) for folder, tasks in folders.items()}
+def describe_models(models: Mapping[str, Path | Server | Entrant]) -> dict[str, dict[str, Any]]:
+    """Every model by its name; of one that is not here but behind a server, nobody can tell the weights."""
+    return {name: _describe(model) for name, model in models.items()}
+
+
+def _describe(model: Path | Server | Entrant) -> dict[str, Any]:
+    """One folder as itself; several by one hash of their weights, each below its tasks."""
+    if isinstance(model, Server):
+        return {"kind": "served", "checkpoint": None, "weights_sha256": None}
+    if not isinstance(model, Entrant):
+        return describe_model(model)
+    described = {", ".join(tasks): describe_model(folder) for folder, tasks in model.by_folder(model.folders).items()}
     if len(described) == 1:
         return next(iter(described.values()))
     weights = "\n".join(f"{tasks} {facts['weights_sha256']}" for tasks, facts in described.items())

@@ -19,19 +19,17 @@ from lang1.remede.backends import Server
 from lang1.remede.backends.limits import most_rows
 from lang1.remede.ceiling import open_truth
 from lang1.remede.contamination import ModelSeen, Seen, seen_by_a_baseline, what_was_seen
-from lang1.remede.entrants import Entrant, check_entrant, describe_entrant, inputs_of, one_folder
+from lang1.remede.entrants import Entrant, check_entrant, describe_models, model_inputs, one_folder
 from lang1.remede.examples import choose_examples
 from lang1.remede.language_models import score_language_model
 from lang1.remede.numbers import check_recalibration, write_numbers
 from lang1.remede.provenance import describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
-from lang1.remede.scores import slug, write_scores
+from lang1.remede.scores import check_names, slug, write_scores
 from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import require_known
 
 UNKNOWN = ModelSeen(*[Seen(unknown="a server does not say what its model was trained on")] * 2)
-SERVED = {"kind": "served", "checkpoint": None, "weights_sha256": None}
-"""of a model that is not here but behind a server, nobody can tell the weights"""
 PACE = ("concurrency", "retries", "backoff_s", "timeout_s", "api_key_env")
 """settings of evaluate.api that change no score: a run that met a busy server goes on with others"""
 
@@ -60,7 +58,7 @@ def evaluate(
     }
     if not {"columns+xgboost", "lace"} & set(cfg.baselines):
         records = None
-    inputs: dict[str, Path | str] = {"tasks": tasks, **_model_inputs(served, local)}
+    inputs: dict[str, Path | str] = {"tasks": tasks, **model_inputs(models)}
     inputs |= {key: path for key, path in (("tokens", tokens), ("records", records), ("truth", truth)) if path}
 
     def work(stage: runs.Stage) -> None:
@@ -95,29 +93,23 @@ def evaluate(
                 if entrant.shots not in (None, cfg.shots)
             },
             "headline_is_future_window": folder.is_future_window(cfg.headline_split),
-            "models": {name: describe_entrant(local[name]) if name in local else dict(SERVED) for name in models},
+            "models": describe_models(models),
             "tasks": describe_tasks(tasks),
             "api": api,
         }
         write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 
-    settings = {**config.dump(cfg), "models": list(models)}
-    if others := {name: entrant.shots for name, entrant in local.items() if entrant.shots is not None}:
-        settings["shots_of"] = others
+    return runs.run_stage(out, "evaluate", settings_of(cfg, models), seed, inputs, work, force)
+
+
+def settings_of(cfg: EvaluateConfig, models: Mapping[str, Path | Server | Entrant]) -> dict[str, Any]:
+    """What a stage that asks models keeps of its configuration."""
+    settings: dict[str, Any] = {**config.dump(cfg), "models": list(models)}
+    shots = {name: model.shots for name, model in models.items() if isinstance(model, Entrant)}
+    if own := {name: count for name, count in shots.items() if count is not None}:
+        settings["shots_of"] = own
     settings["api"] = {key: value for key, value in settings["api"].items() if key not in PACE}
-    return runs.run_stage(out, "evaluate", settings, seed, inputs, work, force)
-
-
-def _model_inputs(served: Mapping[str, Server], local: Mapping[str, Entrant]) -> dict[str, Path | str]:
-    """What a model is to the stage: a folder by its content, a server by its address and its tokenizer's content."""
-    inputs: dict[str, Path | str] = {}
-    for name, entrant in local.items():
-        inputs |= inputs_of(name, entrant)
-    for name, server in served.items():
-        inputs[f"model {name}"] = str(server)
-        if server.tokenizer is not None:
-            inputs[f"tokenizer of {name}"] = server.tokenizer
-    return inputs
+    return settings
 
 
 def _shots(cfg: EvaluateConfig, entrant: Entrant) -> int:
@@ -178,14 +170,7 @@ def _check_names(cfg: EvaluateConfig, models: Iterable[str]) -> None:
     names = [*models, *cfg.baselines]
     if not names:
         raise InputError("nothing to evaluate: give a model or a baseline")
-    taken: dict[str, str] = {}
-    for name in names:
-        if slug(name) in taken:
-            raise InputError(
-                f"models {taken[slug(name)]!r} and {name!r} would share the folder {slug(name)}; "
-                "give them names that differ in letters or digits"
-            )
-        taken[slug(name)] = name
+    check_names(names)
 
 
 def _read_rows(

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lang1 import runs
 from lang1.config import EvaluateConfig
-from lang1.errors import InputError
 from lang1.models.load import is_encoder, load_scorer
 from lang1.remede.contamination import ModelSeen
 from lang1.remede.encoders import score_encoder
 from lang1.remede.rows import TaskRows
-from lang1.remede.scores import Floats, score_path, write_scores
+from lang1.remede.scores import score_path, write_scores
 from lang1.scoring.options import (
     METHOD,
     PromptSet,
+    check_finite,
     encode_prompts,
+    in_precision,
     option_probabilities,
     option_token_ids,
     pad_id_of,
@@ -55,12 +54,10 @@ def score_language_model(
     if is_encoder(folder):
         score_encoder(cfg, name, folder, list(waiting.values()), seen, out, dtype)
         return
-    import torch
-
     model, tokenizer = load_scorer(folder, dtype)
     for split, parts in waiting.items():
         runs.say(f"evaluate: {name}, {split}")
-        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with in_precision(model, dtype):
             _score_split(cfg, name, folder, model, tokenizer, parts, seen, out, examples or {})
 
 
@@ -93,7 +90,7 @@ def _score_split(
     }
     logits = score_prompt_sets(model, sets, batch_tokens=cfg.batch_tokens, pad_id=pad_id_of(tokenizer))
     for part in parts:
-        _check_finite(folder, part, logits[part.task])
+        check_finite(folder, logits[part.task], f" of {part.task}, {part.split}")
     for part in parts:
         write_scores(
             out,
@@ -106,13 +103,4 @@ def _score_split(
             truncated_tokens=[prompt.truncated_tokens for prompt in sets[part.task].encoded],
             examples=before[part.task],
             seen=seen,
-        )
-
-
-def _check_finite(folder: Path, part: TaskRows, logits_NK: Floats) -> None:
-    broken = int((~np.isfinite(logits_NK)).any(axis=1).sum())
-    if broken:
-        raise InputError(
-            f"{folder}: gives no finite logits for {broken} of {len(logits_NK)} rows of {part.task}, {part.split}; "
-            "its weights are broken or its training diverged"
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from lang1.corpus.delimited import find_cuts, read_header, read_piece
 from lang1.corpus.hashes import hash_number
+from lang1.corpus.inputs import described_header
 from lang1.errors import InputError
 
 ROWS = 512
@@ -71,13 +72,16 @@ class NoteFile:
             raise InputError(f"{self.path}: no rows")
         return number
 
-    def _refuse_missing(self, names: list[str]) -> None:
-        missing = [name for name in (self.id_column, self.text_column) if name not in names]
+    def _refuse_columns(self, names: list[str]) -> None:
+        """Neither column may be missing, nor stand there twice."""
+        wanted = (self.id_column, self.text_column)
+        missing = [name for name in wanted if name not in names]
         if missing:
-            raise InputError(
-                f"{self.path}: no column {', '.join(missing)} (there are {', '.join(names)}); "
-                "name yours with --id and --text"
-            )
+            about = described_header(missing[0], names, "name yours with --id and --text")
+            raise InputError(f"{self.path}: no column {', '.join(missing)}{about}")
+        twice = [name for name in wanted if names.count(name) > 1]
+        if twice:
+            raise InputError(f"{self.path}: two columns are named {twice[0]}; rename one")
 
     def _parquet(self) -> Iterator[tuple[list[Any], list[Any]]]:
         import pyarrow as pa
@@ -86,7 +90,7 @@ class NoteFile:
         try:
             with pq.ParquetFile(self.path) as file:
                 schema = file.schema_arrow
-                self._refuse_missing(schema.names)
+                self._refuse_columns(schema.names)
                 for name, may_be_whole in ((self.id_column, True), (self.text_column, False)):
                     kind = schema.field(name).type
                     if pa.types.is_dictionary(kind):
@@ -105,7 +109,7 @@ class NoteFile:
     def _delimited(self, delimiter: str) -> Iterator[tuple[list[Any], list[Any]]]:
         name = str(self.path)
         header, start = read_header(self.path, name, delimiter)
-        self._refuse_missing(header)
+        self._refuse_columns(header)
         columns = list(dict.fromkeys((self.id_column, self.text_column)))
         cuts = find_cuts(self.path, name, delimiter, start, PIECE)
         for first, last in pairwise(cuts):

@@ -17,12 +17,14 @@ from lang1.config import EvaluateConfig
 from lang1.errors import InputError
 from lang1.metrics.bootstrap import draw_counts, interval
 from lang1.models.load import load_scorer
-from lang1.remede.comprehension import check_finite
+from lang1.remede.contamination import what_was_seen
+from lang1.remede.entrants import describe_models
 from lang1.remede.examples import choose_examples
+from lang1.remede.provenance import describe_prompt, describe_tasks, library_versions
 from lang1.remede.rows import TaskRows, open_tasks
-from lang1.remede.scores import score_path
+from lang1.remede.scores import check_names, count_tokens, score_path
 from lang1.scoring.likelihood import AnsweredPrompt, score_answers
-from lang1.scoring.options import encode_prompts, option_token_ids, pad_id_of
+from lang1.scoring.options import METHOD, check_finite, encode_prompts, in_precision, option_token_ids, pad_id_of
 from lang1.scoring.schema import perplexity_schema
 from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import require_known
@@ -33,9 +35,11 @@ def measure_perplexity(
 ) -> dict[str, Any]:
     """Perplexity of `models` (name -> folder or GGUF file) on the tasks of `cfg`, headline split; returns the manifest.
 
-    `out` gets a file a model and task (scoring/schema.py, no text) and metrics.json: task, model, split, metric, value,
-    ci_low, ci_high, n, events. Raises InputError for folders that cannot be evaluated.
+    `out` gets a file a model and task (scoring/schema.py, no text) and metrics.json: `rows` of task, model, split,
+    metric, value, ci_low, ci_high, n, events, prompt, shots and what was cut; `facts` of the models, tasks and
+    libraries. Raises InputError for folders that cannot be evaluated.
     """
+    check_names(models)
     inputs = {"tasks": tasks, **{f"model {name}": path for name, path in models.items()}}
 
     def work(stage: runs.Stage) -> None:
@@ -50,6 +54,7 @@ def measure_perplexity(
         if not rows:
             raise InputError(f"{tasks}: no rows of {cfg.headline_split} ({'; '.join(s['why'] for s in skipped)})")
         examples = {task: choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed) for task in rows}
+        told = describe_tasks(tasks)
         results = []
         for name, path in models.items():
             missing = [task for task in rows if not score_path(stage.out, name, task, cfg.headline_split).exists()]
@@ -57,9 +62,23 @@ def measure_perplexity(
             for task, part in rows.items():
                 if reader is not None and task in missing:
                     runs.say(f"perplexity: {name}, {task}")
-                    _score(cfg, name, path, reader, part, examples[task], stage.out)
-                results.append(_perplexity(cfg, name, part, score_path(stage.out, name, task, part.split), seed))
-        facts = {"seed": seed, "precision": str(dtype).removeprefix("torch."), "skipped": skipped, "shots": cfg.shots}
+                    with in_precision(reader[0], dtype):
+                        _score(cfg, name, path, reader, part, examples[task], stage.out)
+                found = _perplexity(cfg, name, part, score_path(stage.out, name, task, part.split), seed)
+                prompt = describe_prompt(part, told["prompt_sets"].get(task))
+                results.append(found | {"prompt": prompt, "shots": len(examples[task].row_ids)})
+        facts = {
+            "seed": seed,
+            "bootstrap_resamples": cfg.bootstrap_resamples,
+            "interval": "percentile, patients resampled",
+            "precision": str(dtype).removeprefix("torch."),
+            "skipped": skipped,
+            "shots": {task: before.facts() for task, before in examples.items()} if cfg.shots else {},
+            "seen": {name: what_was_seen(path, None, rows.values()).reasons() for name, path in models.items()},
+            "models": describe_models(models),
+            "tasks": told,
+            "versions": library_versions(),
+        }
         runs.write_json(stage.out / "metrics.json", {"rows": results, "facts": facts})
         stage.count(results=len(results), rows=sum(len(part.table) for part in rows.values()))
         stage.record(skipped=skipped)
@@ -81,7 +100,7 @@ def _score(
     )
     asked = [AnsweredPrompt(p, [[option_ids[k]]]) for p, k in zip(prompts, part.labels, strict=True)]
     found = score_answers(model, asked, batch_tokens=cfg.batch_tokens, pad_id=pad_id_of(tokenizer))
-    check_finite(path, part.task, part.split, np.array(found))
+    check_finite(path, np.array(found), f" of {part.task}, {part.split}")
     n = len(prompts)
     columns = {
         "model_id": [name] * n,
@@ -124,4 +143,6 @@ def _perplexity(cfg: EvaluateConfig, model: str, part: TaskRows, path: Path, see
         "n": len(nats),
         "events": {str(k): int(count) for k, count in enumerate(labels)},
         "patients": patients,
+        "method": METHOD,
+        **count_tokens(table),
     }

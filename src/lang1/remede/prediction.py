@@ -2,7 +2,8 @@
 
 One model, one question, the prompt and the reading of the answer as in evaluation. The output has the notes' ids, in
 their order, and no text; it appears whole when all is done, with a JSON file beside it that says what it is. The file
-of notes is looked through first, so that a bad row is named before the model runs, and read again in small pieces.
+of notes is looked through first, so that a bad row is named before the model runs, and read again in small pieces. A
+finished piece is kept in the folder OUT.part until all are there (remede/parts.py): a killed run goes on after it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from lang1 import runs
 from lang1.config import TASK_IDS, EvaluateConfig
@@ -22,9 +22,12 @@ from lang1.config.files import read_mapping
 from lang1.errors import ConfigError, InputError
 from lang1.models.origin import CARD
 from lang1.remede.note_files import NoteFile
+from lang1.remede.parts import Parts, open_parts
 from lang1.scoring.options import (
     METHOD,
+    check_finite,
     encode_prompts,
+    in_precision,
     option_probabilities,
     option_token_ids,
     pad_id_of,
@@ -58,46 +61,79 @@ def predict(
     that cannot be used, and where `out` is there already.
     """
     _check_out(out, notes.path, force)
+    if max_note_tokens is not None and max_note_tokens < 1:
+        raise ConfigError(f"--max-note-tokens {max_note_tokens}: at least 1")
     asked, source = find_question(model, task, question)
     rows = notes.check()
     net, tokenizer, dtype = _open(cfg, model)
     most = max_note_tokens or _note_tokens(model)
-    if most < 1:
-        raise ConfigError(f"--max-note-tokens {most}: at least 1")
-    options = option_token_ids(tokenizer, asked)
-    said, done, cut_rows, cut_tokens = time.monotonic(), 0, 0, 0
-    with _writer(out, len(options)) as write:
-        for ids, texts in notes.chunks():
-            context = getattr(net.config, "max_position_embeddings", None)
-            encoded = encode_prompts(tokenizer, texts, asked, most, context)
-            logits_NK = _score(cfg, net, encoded, options, pad_id_of(tokenizer), dtype)
-            _check_finite(model, logits_NK, done)
-            write(_table(ids, option_probabilities(logits_NK), encoded))
-            done += len(ids)
-            cut_rows += sum(prompt.truncated_tokens > 0 for prompt in encoded)
-            cut_tokens += sum(prompt.truncated_tokens for prompt in encoded)
-            if time.monotonic() - said > SAID_EVERY_S:
-                runs.say(f"predict: {done:,} of {rows:,} notes")
-                said = time.monotonic()
-    rendered = render_question(asked)
-    facts = {
+    about = {
         "task": task,
         "question": {"text": asked.text, "options": list(asked.options), "from": source},
         "columns": {f"p_{k}": option for k, option in enumerate(asked.options)},
-        "prompt_sha256": hashlib.sha256(rendered.encode()).hexdigest(),
+        "prompt_sha256": hashlib.sha256(render_question(asked).encode()).hexdigest(),
         "method": METHOD,
         "model": model.resolve().name,
         "model_id": runs.identify(model),
         "notes_sha256": runs.sha256_file(notes.path),
-        "rows": done,
         "max_note_tokens": most,
-        "rows_truncated": cut_rows,
-        "tokens_truncated": cut_tokens,
         "precision": str(dtype).removeprefix("torch."),
         "versions": runs.versions(),
     }
-    runs.write_json(described(out), facts)
+    options = option_token_ids(tokenizer, asked)
+    asker = _Asker(model, net, tokenizer, asked, options, most, cfg.batch_tokens, dtype)
+    way = {"id": notes.id_column, "text": notes.text_column, "batch_tokens": cfg.batch_tokens, "threads": cfg.threads}
+    with open_parts(out, about | way | {"device": net.device.type}) as parts:
+        counts = _score_missing(asker, notes, rows, parts)
+        facts = about | counts
+        with _writer(out, len(options)) as write:
+            for part in parts.read():
+                write(part)
+        runs.write_json(described(out), facts)
+        parts.finish()
     return facts
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """A model and the one question that it is asked."""
+
+    folder: Path
+    net: Any
+    tokenizer: Any
+    question: Question
+    options: list[int]
+    """the token of each"""
+    max_note_tokens: int
+    batch_tokens: int
+    dtype: Any
+
+    def ask(self, ids: list[str], texts: list[str], which: str) -> pa.Table:
+        """The rows of some notes; `which` says which they are."""
+        context = getattr(self.net.config, "max_position_embeddings", None)
+        encoded = encode_prompts(self.tokenizer, texts, self.question, self.max_note_tokens, context)
+        with in_precision(self.net, self.dtype):
+            logits_NK = score_prompts(
+                self.net, encoded, self.options, batch_tokens=self.batch_tokens, pad_id=pad_id_of(self.tokenizer)
+            )
+        check_finite(self.folder, logits_NK, which)
+        return _table(ids, option_probabilities(logits_NK), encoded)
+
+
+def _score_missing(asker: _Asker, notes: NoteFile, rows: int, parts: Parts) -> dict[str, int]:
+    """Ask about the notes whose part is not there; counts over all of them."""
+    said, done, cut_rows, cut_tokens = time.monotonic(), 0, 0, 0
+    for number, (ids, texts) in enumerate(notes.chunks()):
+        if not parts.has(number):
+            parts.write(number, asker.ask(ids, texts, f" of {notes.path.name} from row {done + 1:,} on"))
+        truncated = parts.column(number, "truncated_tokens")
+        done += len(ids)
+        cut_rows += sum(tokens > 0 for tokens in truncated)
+        cut_tokens += sum(truncated)
+        if time.monotonic() - said > SAID_EVERY_S:
+            runs.say(f"predict: {done:,} of {rows:,} notes")
+            said = time.monotonic()
+    return {"rows": done, "rows_truncated": cut_rows, "tokens_truncated": cut_tokens}
 
 
 def described(out: Path) -> Path:
@@ -156,22 +192,6 @@ def _open(cfg: EvaluateConfig, model: Path) -> tuple[Any, Any, Any]:
 def _note_tokens(model: Path) -> int:
     said = runs.read_json(model / CARD).get("max_note_tokens") if (model / CARD).is_file() else None
     return int(said) if said else NOTE_TOKENS
-
-
-def _score(cfg: EvaluateConfig, net: Any, encoded: list[Any], options: list[int], pad_id: int, dtype: Any) -> Any:
-    import torch
-
-    with torch.autocast(net.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return score_prompts(net, encoded, options, batch_tokens=cfg.batch_tokens, pad_id=pad_id)
-
-
-def _check_finite(model: Path, logits_NK: Any, before: int) -> None:
-    broken = np.flatnonzero(~np.isfinite(logits_NK).all(axis=1))
-    if len(broken):
-        raise InputError(
-            f"{model}: gives no finite logits for row {before + int(broken[0]) + 1}; "
-            "its weights are broken or its training diverged"
-        )
 
 
 def _schema(options: int) -> pa.Schema:

@@ -6,6 +6,8 @@ was written.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,19 +72,25 @@ class TaskFolder:
         """True for the last window of records with dates: nothing of it was there when a model was trained."""
         return self.split_by == "time" and split == "temporal_2"
 
-    def read(self, task: str, split: str, limit: int | None = None, seed: int = 0) -> TaskRows | str:
-        """Rows of a task and split, at most `limit` drawn by hash; or, as a text, why there are none.
-
-        Raises InputError for rows that no task folder of ours holds.
-        """
+    def without_rows(self, task: str, split: str) -> str | None:
+        """Why there are no rows of a task and split, or None; none of them is read."""
         if task in self.skipped:
             return self.skipped[task]
         path = self.path / task / f"{split}.parquet"
         if not path.exists():
             return f"the tasks folder has no split {split} of this task"
+        return None if _count(path) else "no rows"
+
+    def read(self, task: str, split: str, limit: int | None = None, seed: int = 0) -> TaskRows | str:
+        """Rows of a task and split, at most `limit` drawn by hash; or, as a text, why there are none.
+
+        Raises InputError for rows that no task folder of ours holds.
+        """
+        path = self.path / task / f"{split}.parquet"
+        why = self.without_rows(task, split)
+        if why is not None:
+            return why
         table = _read(path)
-        if len(table) == 0:
-            return "no rows"
         question = self.questions.get(task)
         if question is None:
             raise InputError(
@@ -115,11 +123,25 @@ def open_tasks(path: Path) -> TaskFolder:
 
 
 def _read(path: Path) -> pa.Table:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _as_task_rows(path):
         return pq.read_table(path, columns=list(COLUMNS))
+
+
+def _count(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    with _as_task_rows(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
+@contextlib.contextmanager
+def _as_task_rows(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not readable as task rows ({type(error).__name__}); run lang1 tasks again") from None
 

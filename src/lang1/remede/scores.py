@@ -6,6 +6,7 @@ A file appears whole, so a killed run keeps those it has.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,18 @@ Floats = NDArray[np.float64]
 def slug(model: str) -> str:
     """A model's name as a folder's name: `lang1 finetuned joint` -> `lang1-finetuned-joint`."""
     return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
+
+
+def check_names(models: Iterable[str]) -> None:
+    """Raise InputError for two models whose names make one folder: the second would pass for the first."""
+    taken: dict[str, str] = {}
+    for name in models:
+        if slug(name) in taken:
+            raise InputError(
+                f"models {taken[slug(name)]!r} and {name!r} would share the folder {slug(name)}; "
+                "give them names that differ in letters or digits"
+            )
+        taken[slug(name)] = name
 
 
 def score_path(out: Path, model: str, task: str, split: str) -> Path:
@@ -88,6 +101,18 @@ def read_scores(path: Path) -> pa.Table:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not readable ({type(error).__name__}); run lang1 evaluate with --force") from None
+
+
+def count_tokens(scores: pa.Table) -> dict[str, int | None]:
+    """What the prompts of a score file had in all, null where nobody counted, and what was cut of their notes."""
+    import pyarrow.compute as pc
+
+    read, cut = scores["prompt_tokens"], scores["truncated_tokens"].to_numpy()
+    return {
+        "prompt_tokens": None if read.null_count else int(pc.sum(read).as_py()),
+        "truncated_tokens": int(cut.sum()),
+        "truncated_rows": int((cut > 0).sum()),
+    }
 
 
 def probabilities(scores: pa.Table) -> Floats:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +37,6 @@ LEAST_NOTE = 32
 WIDTHS = 32
 """a Llama's rows are padded to a multiple of so many tokens: a processor's kernels are built anew for each shape and
 kept, which for a shape a batch took more memory than the model's activations"""
-SHARED_PREFIX = 32
-"""tokens that all prompts must begin with before they are worth computing apart: shots, not a chance likeness"""
 
 
 @dataclass(frozen=True)
@@ -69,31 +68,49 @@ def encode_prompts(
     context_length: int | None = None,
     examples: str = "",
 ) -> list[EncodedPrompt]:
-    """Prompts for the notes `texts`, in their order.
+    """Prompts for the notes `texts`, in their order, all with the same question; see `encode_each`."""
+    asked = [(text, question, ANSWER_ROOM) for text in texts]
+    return encode_each(tokenizer, asked, max_note_tokens, context_length, examples)
 
-    A note keeps its first `max_note_tokens` tokens, or fewer where the model's `context_length` is smaller (two of its
-    positions are left for the answer); what was cut is recorded. `examples` is the text of answered examples
-    (shots.py): it stands before every note, is read as one text with it, and is never cut. Raises InputError when the
-    question leaves no room for a note.
+
+def encode_each(
+    tokenizer: Any,
+    asked: Sequence[tuple[str, Question, int]],
+    max_note_tokens: int,
+    context_length: int | None = None,
+    examples: str = "",
+) -> list[EncodedPrompt]:
+    """Prompts for (note, question, positions that its answer needs), in their order.
+
+    A note keeps its first `max_note_tokens` tokens, or fewer where the model's `context_length` is smaller; what was
+    cut is recorded. `examples` is the text of answered examples (shots.py): it stands before every note, is read as
+    one text with it, and is never cut. Raises InputError when the question leaves no room for a note.
     """
-    tail, first = question_ids(tokenizer, question), bos(tokenizer)
-    before = plain_ids(tokenizer, [examples])[0] if examples else []
-    room = max_note_tokens
-    if context_length is not None:
-        room = min(room, context_length - ANSWER_ROOM - len(first) - len(before) - len(tail))
-    if room < (min(LEAST_NOTE, max_note_tokens) if examples else 1):
-        beside = f"examples of {len(before)} tokens and " if examples else ""
-        remedy = "lower evaluate.shots or evaluate.shot_tokens, or " if examples else ""
-        raise InputError(
-            f"the model's context of {context_length} tokens leaves no room for a note beside {beside}a question of "
-            f"{len(tail)} tokens; {remedy}use a model with a longer context"
-        )
+    first = bos(tokenizer)
+    before = len(plain_ids(tokenizer, [examples])[0]) if examples else 0
+    tails = {question: question_ids(tokenizer, question) for question in dict.fromkeys(q for _, q, _ in asked)}
+    whole = plain_ids(tokenizer, [examples + text for text, _, _ in asked])
     encoded = []
-    for ids in plain_ids(tokenizer, [examples + text for text in texts] if examples else texts):
-        note_tokens = max(0, len(ids) - len(before))
+    for (_, question, answer_room), ids in zip(asked, whole, strict=True):
+        tail = tails[question]
+        room = max_note_tokens
+        if context_length is not None:
+            room = min(room, context_length - answer_room - len(first) - before - len(tail))
+        if room < (min(LEAST_NOTE, max_note_tokens) if examples else 1):
+            raise InputError(_no_room(context_length, before, len(tail)))
+        note_tokens = max(0, len(ids) - before)
         kept = min(room, note_tokens)
-        encoded.append(EncodedPrompt(first + ids[: len(before) + kept] + tail, kept, note_tokens - kept, len(tail)))
+        encoded.append(EncodedPrompt(first + ids[: before + kept] + tail, kept, note_tokens - kept, len(tail)))
     return encoded
+
+
+def _no_room(context_length: int | None, before: int, tail: int) -> str:
+    beside = f"examples of {before} tokens and " if before else ""
+    remedy = "lower evaluate.shots or evaluate.shot_tokens, or " if before else ""
+    return (
+        f"the model's context of {context_length} tokens leaves no room for a note beside {beside}a question of "
+        f"{tail} tokens; {remedy}use a model with a longer context"
+    )
 
 
 def option_token_ids(tokenizer: Any, question: Question) -> list[int]:
@@ -149,38 +166,24 @@ def score_prompts(
     import torch
 
     from lang1.models.fast import answer_logits
+    from lang1.scoring.shared import read_prefix
 
-    if share_prefix:
-        shared = common_prefix([prompt.ids for prompt in encoded])
-        if shared >= SHARED_PREFIX and len(encoded) > 1:
-            return _score_after(model, encoded, shared, option_ids, batch_tokens, pad_id)
     logits_NK = np.empty((len(encoded), len(option_ids)), dtype=np.float64)
-    lengths = [len(prompt.ids) for prompt in encoded]
-    multiple = WIDTHS if type(model).__name__ == "LlamaForCausalLM" else 1  # others may have no position to spare
+    multiple = width_multiple(model)
     with evaluating(model):
-        for rows in batches(longest_first(lengths), [round_up(length, multiple) for length in lengths], batch_tokens):
-            tokens_BT = padded([encoded[row].ids for row in rows], pad_id, model.device, multiple)
-            last_B1 = torch.tensor([[lengths[row] - 1] for row in rows], device=model.device)
-            logits_B1K = answer_logits(model, tokens_BT, None, None, last_B1, option_ids)
+        prefix = read_prefix(model, [prompt.ids for prompt in encoded]) if share_prefix else None
+        shared = 0 if prefix is None else prefix.length
+        rest = [prompt.ids[shared:] for prompt in encoded]
+        lengths = [len(ids) for ids in rest]
+        costs = [shared + round_up(length, multiple) for length in lengths]  # every row holds the prefix's keys
+        for rows in batches(longest_first(lengths), costs, batch_tokens):
+            mine, ends = [rest[row] for row in rows], [[lengths[row] - 1] for row in rows]
+            if prefix is None:
+                tokens_BT, ends_B1 = padded(mine, pad_id, model.device, multiple), torch.tensor(ends)
+                logits_B1K = answer_logits(model, tokens_BT, None, None, ends_B1.to(model.device), option_ids)
+            else:
+                logits_B1K = prefix.logits(mine, ends, pad_id)[:, :, list(option_ids)]
             logits_NK[rows] = logits_B1K[:, 0].double().cpu().numpy()
-    return logits_NK
-
-
-def _score_after(
-    model: Any, encoded: Sequence[EncodedPrompt], shared: int, option_ids: Sequence[int], batch_tokens: int, pad_id: int
-) -> NDArray[np.float64]:
-    """`score_prompts` of prompts whose first `shared` tokens are the same."""
-    from lang1.scoring.shared import Prefix
-
-    logits_NK = np.empty((len(encoded), len(option_ids)), dtype=np.float64)
-    rest = [prompt.ids[shared:] for prompt in encoded]
-    lengths = [len(ids) for ids in rest]
-    with evaluating(model):
-        prefix = Prefix(model, encoded[0].ids[:shared])
-        for rows in batches(longest_first(lengths), lengths, batch_tokens):
-            ends = [[lengths[row] - 1] for row in rows]
-            logits_B1V = prefix.logits([rest[row] for row in rows], ends, pad_id)
-            logits_NK[rows] = logits_B1V[:, 0, list(option_ids)].double().cpu().numpy()
     return logits_NK
 
 
@@ -203,9 +206,11 @@ def score_prompt_sets(
     with evaluating(model):
         for names, notes in shared.items():
             asked = [sets[name] for name in names]
-            questions = sum(prompts.encoded[0].question_tokens for prompts in asked)
-            lengths = [len(note.prefix) + questions for note in notes]
-            for batch in batches(range(len(notes)), lengths, batch_tokens):
+            questions = _questions(asked)
+            head = _common_head(questions)
+            tails = sum(len(question) - head for question in questions)
+            costs = [round_up(len(note.prefix) + head, WIDTHS) + tails for note in notes]
+            for batch in batches(range(len(notes)), costs, batch_tokens):
                 scored = _score_packs(model, [notes[i].prefix for i in batch], asked, pad_id)
                 for name, logits_BK in zip(names, scored, strict=True):
                     for i, row_logits in zip(batch, logits_BK, strict=True):
@@ -217,6 +222,16 @@ def option_probabilities(logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:
     """Softmax over the options (5.4)."""
     shifted = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def check_finite(model: Path, logits_NK: NDArray[np.float64], of: str) -> None:
+    """Raise InputError for a model whose numbers are none; `of` says which rows these are."""
+    broken = int((~np.isfinite(logits_NK)).any(axis=1).sum())
+    if broken:
+        raise InputError(
+            f"{model}: gives no finite logits for {broken} of {len(logits_NK)} rows{of}; "
+            "its weights are broken or its training diverged"
+        )
 
 
 def pad_id_of(tokenizer: Any) -> int:
@@ -271,7 +286,7 @@ def _score_packs(
 
     from lang1.models.fast import answer_logits
 
-    questions = [prompts.encoded[0].ids[-prompts.encoded[0].question_tokens :] for prompts in asked]
+    questions = _questions(asked)
     head = _common_head(questions)
     notes = [[*prefix, *questions[0][:head]] for prefix in prefixes]
     notes_BW = padded(notes, pad_id, model.device, WIDTHS)
@@ -292,6 +307,10 @@ def _score_packs(
     return [logits_BRV[:, r, prompts.option_ids].double().cpu().numpy() for r, prompts in enumerate(asked)]
 
 
+def _questions(asked: Sequence[PromptSet]) -> list[list[int]]:
+    return [prompts.encoded[0].ids[-prompts.encoded[0].question_tokens :] for prompts in asked]
+
+
 def _common_head(questions: Sequence[Sequence[int]]) -> int:
     """Tokens that all questions begin with, short of their last, which is read."""
     same = [len(set(tokens)) == 1 for tokens in zip(*(question[:-1] for question in questions), strict=False)]
@@ -307,6 +326,11 @@ def _pack_mask(real_BW: Any, owner_Q: Any) -> Any:
     real_BT = torch.cat([real_BW, torch.ones_like(owner_Q, dtype=torch.bool).expand(len(real_BW), -1)], dim=1)
     itself_TT = torch.eye(len(owner_T), dtype=torch.bool, device=real_BW.device)
     return ((seen_TT & real_BT[:, None]) | itself_TT)[:, None]
+
+
+def width_multiple(model: Any) -> int:
+    """What a model's rows are padded to a multiple of; classes other than Llama may have no position to spare."""
+    return WIDTHS if type(model).__name__ == "LlamaForCausalLM" else 1
 
 
 def round_up(length: int, multiple: int) -> int:
@@ -363,6 +387,13 @@ def evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+def in_precision(model: Any, dtype: Any) -> Any:
+    """The block in which a model multiplies in `dtype`, bf16 over its fp32 weights or fp32."""
+    import torch
+
+    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

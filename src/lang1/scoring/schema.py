@@ -20,14 +20,25 @@ def answers_schema(options: int) -> pa.Schema:
                 for k in range(options)
             ],
             *[
-                pa.field(f"log_likelihood_{k}", pa.float64(), metadata={"meaning": "Of the answer's tokens, nats."})
+                pa.field(
+                    f"log_likelihood_{k}",
+                    pa.float64(),
+                    metadata={"meaning": "Of the answer's tokens, nats; null where answers were drawn."},
+                )
                 for k in range(options)
             ],
-            pa.field("method", pa.string(), nullable=False, metadata={"meaning": "one-token or log-likelihood."}),
-            pa.field("prompt_tokens", pa.int32(), nullable=False),
+            pa.field(
+                "method",
+                pa.string(),
+                nullable=False,
+                metadata={"meaning": "How p was read: one-token, log-likelihood, or of a server."},
+            ),
+            pa.field("prompt_tokens", pa.int32(), metadata={"meaning": "Null where a server does not count."}),
             pa.field("truncated_tokens", pa.int32(), nullable=False, metadata={"meaning": "Of the passage."}),
             pa.field("shots", pa.int32(), nullable=False),
             pa.field("shots_cut_words", pa.int32(), nullable=False),
+            pa.field("options_missing", pa.int32(), metadata={"meaning": "As in scores_schema; null in memory."}),
+            pa.field("answers_refused", pa.int32(), metadata={"meaning": "As in scores_schema; null in memory."}),
         ]
     )
 
@@ -80,7 +91,7 @@ def scores_schema(options: int) -> pa.Schema:
                 "method",
                 pa.string(),
                 nullable=False,
-                metadata={"meaning": "one-token, log-likelihood, classifier, encoder."},
+                metadata={"meaning": "How p was read: one-token, encoder, classifier, or of a server."},
             ),
             pa.field(
                 "prompt_tokens", pa.int32(), metadata={"meaning": "Tokens of the whole prompt; null for baselines."}

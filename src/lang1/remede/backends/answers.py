@@ -10,7 +10,10 @@ from typing import Any
 
 from lang1.remede.backends.transport import Malformed
 
-_BY_ID = re.compile(r"token_id:(\d+)")
+_BY_ID = re.compile(r"token_id:(\d{1,9})")
+_MODEL = re.compile(r"[\w.:/@+-]{1,200}", re.ASCII)
+LEAST = -1e6
+"""nats: what is told as less than this is no log-probability; vLLM writes -9999 for minus infinity"""
 _ANSWER = re.compile(
     r"(?:(?i:(?:the )?(?:correct )?answer(?: is)?\s*:?)\s*)?[(*]*(?P<letter>[A-Z])[)*.:]*(?:\s+(?P<words>.*))?",
     re.DOTALL,
@@ -36,23 +39,40 @@ class Option:
 
 
 def choices_of(body: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """The choices of an answer in the order asked. Raises Malformed for another number of them."""
+    """The choices of an answer in the order asked: by their indices, which all have or none.
+
+    Raises Malformed for another number of choices, and for indices that are not 0 to `count` - 1.
+    """
+    choices = samples_of(body, count)
+    if all("index" not in choice for choice in choices):
+        return choices
+    by_index = {choice.get("index"): choice for choice in choices if type(choice.get("index")) is int}
+    if by_index.keys() != set(range(count)):
+        raise Malformed(f"with choices whose indices are not 0 to {count - 1}")
+    return [by_index[index] for index in range(count)]
+
+
+def samples_of(body: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The choices of an answer to one prompt, whose order says nothing. Raises Malformed for another number of them."""
     choices = body.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise Malformed("without choices")
     if len(choices) != count:
         raise Malformed(f"with {len(choices)} choices where {count} were asked for")
-    try:
-        return sorted(choices, key=lambda choice: int(choice.get("index", 0)))
-    except (TypeError, ValueError):
-        raise Malformed("with choices whose index is no number") from None
+    return choices
 
 
 def prompt_tokens_of(body: dict[str, Any]) -> int | None:
-    """Tokens of the prompts, as the server counted them; None when it does not say."""
+    """Tokens of the prompts, as the server counted them; None when it does not say, or says no count."""
     usage = body.get("usage")
     found = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+    return found if type(found) is int and 0 <= found < 2**31 else None
+
+
+def model_of(body: dict[str, Any]) -> str | None:
+    """The model that a server says has answered, which may be more exact than the name asked for; None for no name."""
+    found = body.get("model")
+    return found if isinstance(found, str) and _MODEL.fullmatch(found) else None
 
 
 def next_token_entries(choice: dict[str, Any]) -> list[Entry]:
@@ -62,7 +82,8 @@ def next_token_entries(choice: dict[str, Any]) -> list[Entry]:
         raise Malformed("without log-probabilities")
     content = logprobs.get("content")
     if isinstance(content, list) and content and isinstance(content[0], dict):
-        listed = [*(content[0].get("top_logprobs") or []), content[0]]
+        top = content[0].get("top_logprobs")
+        listed = [*(top if isinstance(top, list) else []), content[0]]
         entries = [_entry(found) for found in listed if isinstance(found, dict)]
     else:
         top = logprobs.get("top_logprobs")
@@ -95,11 +116,16 @@ def option_logprobs(entries: Sequence[Entry], options: Sequence[Option]) -> tupl
     A missing option is at most as likely as the least likely token that was told, and as all that was not told; the
     lesser of the two stands for it.
     """
-    found = [_of_option(entries, option) for option in options]
+    found = told_of(entries, options)
     told = {(entry.token, entry.text): entry.logprob for entry in entries}.values()
     rest = 1.0 - math.fsum(math.exp(value) for value in told)
     bound = min(min(told), math.log(max(rest, 1e-12)))
     return [bound if value is None else value for value in found], sum(value is None for value in found)
+
+
+def told_of(entries: Sequence[Entry], options: Sequence[Option]) -> list[float | None]:
+    """Each option's log-probability; None where the answer does not tell it."""
+    return [_of_option(entries, option) for option in options]
 
 
 def letter_logprobs(entries: Sequence[Entry], letters: Sequence[str]) -> tuple[list[float], int]:
@@ -151,7 +177,7 @@ def _entry(found: dict[str, Any]) -> Entry:
 
 
 def _logprob(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= LEAST:  # NaN is not
         raise Malformed("with a log-probability that is no number")
     if value > 1e-3:
         raise Malformed("with a log-probability above 0")

@@ -18,18 +18,17 @@ from lang1.errors import InputError
 from lang1.remede.backends.answers import (
     choices_of,
     echoed_logprobs,
+    model_of,
     next_token_entries,
     option_logprobs,
     prompt_tokens_of,
 )
 from lang1.remede.backends.completions import Dialect, RemedeCompletions
-from lang1.remede.backends.probes import Seen, easy_lines, named_fault, passage
+from lang1.remede.backends.probes import AGREE, Seen, easy_lines, named_fault, passage, refused_probe
 from lang1.remede.backends.transport import Malformed, Refusal, ask
 
 SAME = 1e-4
 """nats: answers nearer than this are of one prompt; other prompts are farther apart in any model that reads them"""
-AGREE = 0.1
-"""nats: two ways to the same number agree within this, bf16 on a GPU included"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,14 @@ def try_completions(model: RemedeCompletions, option_ids: Sequence[int], longest
     Raises InputError with the name of the fault, Unfinished for a server that does not answer.
     """
     probe = _Probe(model, list(option_ids))
+    try:
+        return _try(probe, longest)
+    except Refusal as refusal:
+        raise probe.fault(*refused_probe(refusal)) from None
+
+
+def _try(probe: _Probe, longest: int) -> Tried:
+    model = probe.model
     text = passage(model.context_length - 2, lambda part: len(probe.ids(part)))
     ids = probe.ids(text)
     dialect, plain = probe.negotiate(ids)
@@ -57,7 +64,8 @@ def try_completions(model: RemedeCompletions, option_ids: Sequence[int], longest
     cut = probe.cut(dialect, ids, longest, counts)
     bos = probe.bos(dialect, ids, plain)
     as_text = probe.as_text(dialect, text, ids, plain)
-    missing = option_logprobs(plain.entries, [model.option(token) for token in probe.option_ids])[1]
+    options = [model.option(token) for token in probe.option_ids]
+    missing = option_logprobs(plain.entries, options)[1]
     if dialect.way == "top" and echo == "honoured":
         dialect = Dialect("echo", dialect.as_ids, counts, echo=True)
     elif dialect.way == "top" and all(probe.misses_all(seen) for seen in [plain, *answers]):
@@ -70,6 +78,7 @@ def try_completions(model: RemedeCompletions, option_ids: Sequence[int], longest
         dialect = Dialect(dialect.way, dialect.as_ids, counts, echo=echo == "honoured")
     facts = {
         "read": dialect.way,
+        "model": probe.named,
         "token_ids_in_answers": dialect.as_ids,
         "counts_prompt_tokens": counts,
         "echo": echo,
@@ -79,6 +88,7 @@ def try_completions(model: RemedeCompletions, option_ids: Sequence[int], longest
         "options_missing_in_probe": missing,
         "known_answers_right": known,
         "known_answers_asked": len(answers),
+        "answers": [seen.told(options) for seen in [plain, *answers]],
     }
     return Tried(dialect, facts)
 
@@ -90,6 +100,8 @@ class _Probe:
         self.model = model
         self.line = model.line
         self.option_ids = option_ids
+        self.named: str | None = None
+        """the model that answers, as it says itself"""
 
     def fault(self, name: str, why: str) -> InputError:
         return named_fault(self.line.server, name, why)
@@ -124,6 +136,7 @@ class _Probe:
         return set(odd) <= told and len(told) <= len(odd) + 1
 
     def _seen(self, body: dict[str, Any]) -> Seen:
+        self.named = model_of(body)
         try:
             return Seen(next_token_entries(choices_of(body, 1)[0]), prompt_tokens_of(body))
         except Malformed as error:

@@ -18,11 +18,11 @@ from lm_eval.models.openai_completions import LocalChatCompletion  # type: ignor
 
 from lang1.errors import InputError
 from lang1.remede.backends.answers import (
-    choices_of,
     letter_logprobs,
     named_option,
     next_token_entries,
     prompt_tokens_of,
+    samples_of,
 )
 from lang1.remede.backends.completions import keep_prompts_out_of_logs
 from lang1.remede.backends.transport import Line, Malformed, Refusal, ask_all
@@ -188,7 +188,7 @@ def _log_reader(row: ChatRow) -> Callable[[dict[str, Any]], ChatAnswered]:
     letters = LETTERS[: len(row.options)]
 
     def read(body: dict[str, Any]) -> ChatAnswered:
-        logprobs, missing = letter_logprobs(next_token_entries(choices_of(body, 1)[0]), letters)
+        logprobs, missing = letter_logprobs(next_token_entries(samples_of(body, 1)[0]), letters)
         highest = max(logprobs)
         shares = [math.exp(value - highest) for value in logprobs]
         p = [share / sum(shares) for share in shares]
@@ -200,7 +200,7 @@ def _log_reader(row: ChatRow) -> Callable[[dict[str, Any]], ChatAnswered]:
 def texts_of(body: dict[str, Any], count: int) -> list[str]:
     """The answers of a chat. Raises Malformed for another number of them, or another shape."""
     texts = []
-    for choice in choices_of(body, count):
+    for choice in samples_of(body, count):
         message = choice.get("message")
         if not isinstance(message, dict):
             raise Malformed("in the shape of completions, without messages")

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lang1.errors import InputError
-from lang1.remede.backends.answers import choices_of, named_option, next_token_entries, prompt_tokens_of
+from lang1.remede.backends.answers import model_of, named_option, next_token_entries, prompt_tokens_of, samples_of
 from lang1.remede.backends.chat import ChatDialect, RemedeChat, texts_of
-from lang1.remede.backends.probes import Seen, easy_lines, named_fault
+from lang1.remede.backends.probes import Seen, easy_lines, named_fault, refused_probe
 from lang1.remede.backends.transport import Malformed, Refusal, ask
 from lang1.tasks.prompts import LETTERS
 
@@ -27,6 +27,14 @@ def try_chat(model: RemedeChat, long_text: str, long_tokens: int) -> TriedChat:
     Raises InputError with the name of the fault, Unfinished for a server that does not answer.
     """
     probe = _ChatProbe(model)
+    try:
+        return _try(probe, long_text, long_tokens)
+    except Refusal as refusal:
+        raise probe.fault(*refused_probe(refusal)) from None
+
+
+def _try(probe: _ChatProbe, long_text: str, long_tokens: int) -> TriedChat:
+    model = probe.model
     dialect = probe.negotiate()
     wish = model.line.api.chat_scores
     tells = wish != "samples" and probe.tells_logprobs(dialect)
@@ -46,6 +54,7 @@ def try_chat(model: RemedeChat, long_text: str, long_tokens: int) -> TriedChat:
         )
     facts = {
         "read": dialect.way,
+        "model": probe.named,
         "answers_a_request": model.line.api.samples if dialect.many else 1,
         "limit_field": dialect.limit_field,
         "longest_question_tried": probe.cut(dialect, long_text, long_tokens),
@@ -62,6 +71,8 @@ class _ChatProbe:
     def __init__(self, model: RemedeChat) -> None:
         self.model = model
         self.line = model.line
+        self.named: str | None = None
+        """the model that answers, as it says itself"""
 
     def fault(self, name: str, why: str) -> InputError:
         return named_fault(self.line.server, name, why)
@@ -70,6 +81,7 @@ class _ChatProbe:
         """The whole answer to one question. Raises Refusal."""
         payload = self.model.payload(dialect, text, greedy=greedy, n=n, seed=1)
         body: dict[str, Any] = ask(self.line, payload, lambda answer: answer)
+        self.named = model_of(body)
         return body
 
     def negotiate(self) -> ChatDialect:
@@ -100,7 +112,7 @@ class _ChatProbe:
         for line in easy_lines():
             try:
                 body = self.ask(asking, line.text)
-                seen.append(Seen(next_token_entries(choices_of(body, 1)[0]), prompt_tokens_of(body)))
+                seen.append(Seen(next_token_entries(samples_of(body, 1)[0]), prompt_tokens_of(body)))
             except (Refusal, Malformed):
                 return False
         if all(seen[0].distance(other) == 0 for other in seen[1:]):
@@ -112,7 +124,15 @@ class _ChatProbe:
         """Easy questions that are answered rightly, and those whose answer can be read at all."""
         right, readable = 0, 0
         for line in easy_lines():
-            (answer,) = texts_of(self.ask(dialect, line.text), 1)
+            try:
+                (answer,) = texts_of(self.ask(dialect, line.text), 1)
+            except Refusal as refusal:
+                raise self.fault(
+                    "refuses temperature 0",
+                    f"a question that is taken at temperature 1 is not taken at 0 (HTTP {refusal.status})",
+                ) from None
+            except Malformed as error:
+                raise self.fault("answers in another shape", f"/chat/completions answers {error}") from None
             named = named_option(answer, line.options, LETTERS[: len(line.options)])
             readable += named is not None
             right += named is not None and LETTERS[named] == line.answer

@@ -132,14 +132,7 @@ class RemedeCompletions(LocalCompletionsAPI):
 
         Raises Unfinished, with what was kept kept, and InputError where options need echo and there is none.
         """
-        dialect = self._dialect(rows)
-        if any(len(option) > 1 for row in rows for option in row.options):
-            if not dialect.echo:
-                raise InputError(
-                    f"{self.line.server}: the options take several tokens, which needs echo with log-probabilities, "
-                    "and this server does not honour it"
-                )
-            dialect = Dialect("echo", dialect.as_ids, dialect.counts, echo=True)
+        dialect = self.dialect_for(rows)
         asked = (
             (self._row_payload(dialect, row), self._reader(dialect, row), _keeper(keep, place))
             for place, row in enumerate(rows)
@@ -152,6 +145,18 @@ class RemedeCompletions(LocalCompletionsAPI):
                 + (f", {refusal.field}" if refusal.field else "")
                 + "); a prompt may be longer than it takes: set evaluate.api.context_length"
             ) from None
+
+    def dialect_for(self, rows: Sequence[Asked]) -> Dialect:
+        """How these rows are read: options of several tokens by echo. Raises InputError where there is none."""
+        dialect = self._dialect(rows)
+        if all(len(option) == 1 for row in rows for option in row.options):
+            return dialect
+        if not dialect.echo:
+            raise InputError(
+                f"{self.line.server}: the options take several tokens, which needs echo with log-probabilities, "
+                "and this server does not honour it"
+            )
+        return Dialect("echo", dialect.as_ids, dialect.counts, echo=True)
 
     def _dialect(self, rows: Sequence[Asked]) -> Dialect:
         """The canary's; it is sent here where nobody has sent it before (the harness)."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import requests
-
-from lang1.remede.backends.transport import Line
+from lang1.errors import Unfinished
+from lang1.remede.backends.transport import Line, look_up
 
 
 def served_context(line: Line) -> int | None:
-    """Tokens that the model takes, or None where the server does not say. The scoring requests tell of other faults."""
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy of the environment
-        try:
-            answer = session.get(
-                f"{line.server.url}/models", headers=line.headers(), timeout=line.api.timeout_s, allow_redirects=False
-            )
-            cards = answer.json()["data"]
-            found = next(card for card in cards if card["id"] == line.server.model).get("max_model_len")
-        except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-            return None
-    return found if isinstance(found, int) and found > 0 else None
+    """Tokens that the model takes, or None where the server does not say.
+
+    Raises Unfinished for a server that does not answer: a guess in its place would cut the notes otherwise.
+    """
+    try:
+        body = look_up(line, "/models")
+    except Unfinished as error:
+        raise Unfinished(f"{error} (asked at /models for the context; evaluate.api.context_length sets it)") from None
+    cards = body.get("data") if body else None
+    for card in cards if isinstance(cards, list) else []:
+        if isinstance(card, dict) and card.get("id") == line.server.model:
+            found = card.get("max_model_len")
+            return found if type(found) is int and 0 < found < 2**31 else None
+    return None

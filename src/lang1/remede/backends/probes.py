@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from lang1 import runs
 from lang1.errors import InputError
-from lang1.remede.backends.answers import Entry
+from lang1.remede.backends.answers import Entry, Option, told_of
+from lang1.remede.backends.transport import Refusal
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,18 @@ class Seen:
 
     entries: list[Entry]
     counted: int | None
+    """tokens of the prompt, as the server says"""
 
     def distance(self, other: Seen) -> float:
         """Largest difference between two answers over the tokens that both tell about; infinite when there is none."""
         mine, theirs = ({(e.token, e.text): e.logprob for e in seen.entries} for seen in (self, other))
         common = mine.keys() & theirs.keys()
         return max((abs(mine[key] - theirs[key]) for key in common), default=float("inf"))
+
+    def told(self, options: Sequence[Option]) -> dict[str, float]:
+        """Log-probabilities of the options that the answer tells about, by token id as JSON keeps it."""
+        values = zip(options, told_of(self.entries, options), strict=True)
+        return {str(option.token): round(value, 4) for option, value in values if value is not None}
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,32 @@ def _file() -> dict[str, Any]:
 def named_fault(server: Any, name: str, why: str) -> InputError:
     """The error of a server that is not scored."""
     return InputError(f"{server}: canary: {name}: {why}; nothing was scored")
+
+
+def refused_probe(refusal: Refusal) -> tuple[str, str]:
+    """Name and reason of the fault of a server that takes one probe and refuses its like."""
+    named = f", {refusal.field}" if refusal.field else ""
+    return "refuses a probe", f"it took a question and refuses another of the same form (HTTP {refusal.status}{named})"
+
+
+AGREE = 0.1
+"""nats: two ways to the same number agree within this, bf16 on a GPU included"""
+_OF_THE_SERVER = ("read", "model", "token_ids_in_answers", "counts_prompt_tokens", "answers_a_request", "limit_field")
+"""facts of a canary that must stay while rows are asked for"""
+
+
+def changed_since(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What tells that a server is no longer the one of an earlier canary: other facts, or another model's answers.
+
+    Both are the facts of a canary with the context length. Two servers of one model differ by less than `AGREE`.
+    """
+    keys = ("context_length", *_OF_THE_SERVER)
+    changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+    answers = zip(before.get("answers", []), now.get("answers", []), strict=False)
+    farthest = max((abs(old[key] - new[key]) for old, new in answers for key in old.keys() & new.keys()), default=0.0)
+    if farthest > AGREE:
+        changes.append(f"its answers to the canary moved by {farthest:.2f} nats")
+    return changes
 
 
 def say_known(server: Any, facts: dict[str, Any]) -> None:

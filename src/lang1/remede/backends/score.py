@@ -7,7 +7,7 @@ in the lurch, goes on with the rows that are missing. The score files are the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ from lang1.remede.backends.completions import Answered, Asked, RemedeCompletions
 from lang1.remede.backends.journal import RowAnswer, append_answers, read_journal
 from lang1.remede.backends.limits import is_greedy
 from lang1.remede.backends.models import served_context
-from lang1.remede.backends.probes import say_known
+from lang1.remede.backends.probes import changed_since, say_known
 from lang1.remede.backends.servers import Server
 from lang1.remede.backends.transport import Line
 from lang1.remede.contamination import ModelSeen
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import read_scores, score_path, slug, write_scores
-from lang1.scoring.options import EncodedPrompt, encode_prompts, option_probabilities, option_token_ids
+from lang1.scoring.options import encode_prompts, option_probabilities, option_token_ids
 from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import render_question
 
@@ -61,23 +61,40 @@ def score_served_model(
     waiting = [part for part in rows.values() if not score_path(stage.out, name, part.task, part.split).exists()]
     journals = {(part.task, part.split): folder / f"{part.task}-{part.split}.jsonl" for part in waiting}
     if waiting:
+        answered = len(waiting) < len(rows) or any(read_journal(path) for path in journals.values())
         runs.say(f"evaluate: the notes of {sum(len(part.table) for part in waiting)} rows go to {server.url}")
         line = Line(server, cfg.api)
         line.headers()  # a key that is not set is told before anything is sent
-        try:
-            if server.kind == "chat":
-                _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed, told, examples)
-            else:
-                _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told, examples)
-        except InputError as error:
-            if not any(path.exists() for path in journals.values()) or isinstance(error, Unfinished):
-                raise
-            raise Unfinished(str(error)) from None  # a fault of a server that answered before: keep what it said
+        if server.kind == "chat":
+            _score_chat(cfg, name, line, waiting, journals, seen, stage.out, seed, told, answered, examples)
+        else:
+            _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told, answered, examples)
     facts: dict[str, Any] = runs.read_json(told)
-    return facts | _counted(stage.out, name, rows)
+    return facts | counted(stage.out, name, rows)
 
 
-def _counted(out: Path, name: str, rows: dict[tuple[str, str], TaskRows]) -> dict[str, Any]:
+def keep_facts(told: Path, facts: dict[str, Any], server: Server, answered: bool) -> None:
+    """Write what the canary found; where rows were answered before, it must be what it was then.
+
+    Raises Unfinished for a server that changed in between: rows of two models, or cut for two contexts, are no score.
+    """
+    if not answered:
+        runs.write_json(told, facts)
+        return
+    before = runs.read_json(told)
+    changes = changed_since(_flat(before), _flat(facts))
+    if changes:
+        raise Unfinished(
+            f"{server}: no longer what answered the finished rows ({'; '.join(changes)}); serve that one again, or "
+            "give --force to ask all rows anew"
+        )
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+    return {**facts, **facts["canary"]}
+
+
+def counted(out: Path, name: str, rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Bounds, refused answers and methods of a model's score files."""
     missing, refused, methods = 0, 0, dict[str, int]()
     for task, split in rows:
@@ -101,14 +118,15 @@ def _score_completions(
     seen: ModelSeen,
     out: Path,
     told: Path,
+    answered: bool,
     examples: Mapping[str, Examples],
 ) -> None:
-    """`told`: the file that gets what the canary found, before anything is scored."""
+    """`told`: the file that gets what the canary found, before a row is asked; `answered`: some rows are already."""
     folder = line.server.tokenizer
     if folder is None:
         raise InputError(f"{line.server}: needs the folder of its tokenizer; give --tokenizer FOLDER")
     tokenizer = load_tokenizer(folder)
-    context = _context_length(cfg, line, folder)
+    context = context_length(cfg, line, folder)
     model = RemedeCompletions(line, context)
     prompts = {
         (part.task, part.split): encode_prompts(
@@ -120,44 +138,45 @@ def _score_completions(
     longest = max(len(prompt.ids) for encoded in prompts.values() for prompt in encoded)
     tried = try_completions(model, sorted({token for ids in options.values() for token in ids}), longest)
     say_known(line.server, tried.facts)
-    runs.write_json(told, {"server": str(line.server), "context_length": context, "canary": tried.facts})
+    facts = {"server": str(line.server), "context_length": context, "canary": tried.facts}
+    keep_facts(told, facts, line.server, answered)
     model.dialect = tried.dialect
     for part in parts:
         key = (part.task, part.split)
-        answers = _complete_part(model, part, prompts[key], options[part.task], journals[key])
+        asked = [Asked(prompt.ids, [[token] for token in options[part.task]]) for prompt in prompts[key]]
+        answers = ask_completions(
+            model, f"evaluate: {part.task}, {part.split}", part.strings("row_id"), asked, journals[key]
+        )
         _write(
             out, name, part, answers, [prompt.truncated_tokens for prompt in prompts[key]], seen, examples[part.task]
         )
 
 
-def _complete_part(
-    model: RemedeCompletions, part: TaskRows, prompts: list[EncodedPrompt], option_ids: list[int], journal: Path
+def ask_completions(
+    model: RemedeCompletions, what: str, row_ids: list[str], asked: list[Asked], journal: Path
 ) -> list[RowAnswer]:
-    """The answers of a task and split in the order of its rows; those that the journal lacks are asked for."""
+    """The answers to all rows, in their order; those that the journal lacks are asked for. `what` names the rows."""
     done = read_journal(journal)
-    row_ids = part.strings("row_id")
     missing = [place for place, row in enumerate(row_ids) if row not in done]
-    runs.say(f"evaluate: {part.task}, {part.split}: {len(missing)} of {len(row_ids)} rows to ask")
-    dialect = model.dialect
-    assert dialect is not None
-    method = dialect.method(model.line.api.top_logprobs)
-    asked = [Asked(prompts[place].ids, [[token] for token in option_ids]) for place in missing]
+    runs.say(f"{what}: {len(missing)} of {len(row_ids)} rows to ask")
     with append_answers(journal) as append:
+        waiting = [asked[place] for place in missing]
+        method = model.dialect_for(waiting).method(model.line.api.top_logprobs) if waiting else ""
 
         def keep(number: int, answer: Answered) -> None:
             place = missing[number]
             p = option_probabilities(np.array([answer.logprobs]))[0].tolist()
-            length = len(prompts[place].ids)
+            length = len(asked[place].ids)
             found = RowAnswer(row_ids[place], method, p, answer.logprobs, answer.missing, None, length)
             append(found)
             done[found.row] = found
 
-        if asked:
-            model.score(asked, keep)
+        if waiting:
+            model.score(waiting, keep)
     return [done[row] for row in row_ids]
 
 
-def _context_length(cfg: EvaluateConfig, line: Line, folder: Path) -> int:
+def context_length(cfg: EvaluateConfig, line: Line, folder: Path) -> int:
     """Tokens that the served model takes: as configured, as the server says, or as the tokenizer's folder does."""
     found = cfg.api.context_length or served_context(line)
     if found is None and (folder / "config.json").is_file():
@@ -171,7 +190,7 @@ def _context_length(cfg: EvaluateConfig, line: Line, folder: Path) -> int:
 
 
 @dataclass(frozen=True)
-class _Cut:
+class CutNote:
     """A note as a chat gets it."""
 
     text: str
@@ -190,12 +209,13 @@ def _score_chat(
     out: Path,
     seed: int,
     told: Path,
+    answered: bool,
     examples: Mapping[str, Examples],
 ) -> None:
     model = RemedeChat(line, seed)
     tokenizer = load_tokenizer(line.server.tokenizer) if line.server.tokenizer else None
     notes = {
-        (part.task, part.split): [_cut(tokenizer, text, cfg.max_note_tokens) for text in part.strings("text")]
+        (part.task, part.split): [cut_note(tokenizer, text, cfg.max_note_tokens) for text in part.strings("text")]
         for part in parts
     }
     longest, tokens = max(
@@ -208,36 +228,34 @@ def _score_chat(
     )
     tried = try_chat(model, longest, tokens)
     say_known(line.server, tried.facts)
-    runs.write_json(told, {"server": str(line.server), "canary": tried.facts})
+    keep_facts(told, {"server": str(line.server), "canary": tried.facts}, line.server, answered)
     model.dialect = tried.dialect
     for part in parts:
         key = (part.task, part.split)
-        greedy = is_greedy(cfg.api, part.task)
-        answers = _chat_part(model, part, examples[part.task].text, notes[key], greedy, journals[key])
+        greedy, question = is_greedy(cfg.api, part.task), render_question(part.question)
+        texts = [examples[part.task].text + note.text + question for note in notes[key]]
+        rows = [
+            ChatRow(row, text, part.question.options, greedy)
+            for row, text in zip(part.strings("row_id"), texts, strict=True)
+        ]
+        answers = ask_chat(model, f"evaluate: {part.task}, {part.split}", rows, journals[key])
         _write(out, name, part, answers, [note.truncated for note in notes[key]], seen, examples[part.task])
 
 
-def _chat_part(
-    model: RemedeChat, part: TaskRows, before: str, notes: list[_Cut], greedy: bool, journal: Path
-) -> list[RowAnswer]:
+def ask_chat(model: RemedeChat, what: str, rows: list[ChatRow], journal: Path) -> list[RowAnswer]:
+    """The answers to all rows, whose keys are their ids, in their order; see `ask_completions`."""
     done = read_journal(journal)
-    row_ids = part.strings("row_id")
-    missing = [place for place, row in enumerate(row_ids) if row not in done]
-    runs.say(f"evaluate: {part.task}, {part.split}: {len(missing)} of {len(row_ids)} rows to ask")
+    missing = [row for row in rows if row.key not in done]
+    runs.say(f"{what}: {len(missing)} of {len(rows)} rows to ask")
     dialect, api = model.dialect, model.line.api
     assert dialect is not None
-    method = dialect.method(api.top_logprobs, api.samples, greedy)
-    question = render_question(part.question)
-    rows = [
-        ChatRow(row_ids[place], before + notes[place].text + question, part.question.options, greedy)
-        for place in missing
-    ]
     with append_answers(journal) as append:
 
         def keep(number: int, answer: ChatAnswered) -> None:
+            row = missing[number]
             found = RowAnswer(
-                rows[number].key,
-                method,
+                row.key,
+                dialect.method(api.top_logprobs, api.samples, row.greedy),
                 answer.p,
                 answer.logprobs,
                 answer.missing,
@@ -247,24 +265,24 @@ def _chat_part(
             append(found)
             done[found.row] = found
 
-        if rows:
-            model.score(rows, keep)
-    return [done[row] for row in row_ids]
+        if missing:
+            model.score(missing, keep)
+    return [done[row.key] for row in rows]
 
 
-def _cut(tokenizer: Any, text: str, most: int) -> _Cut:
+def cut_note(tokenizer: Any, text: str, most: int) -> CutNote:
     """The head of a note, as text: `most` tokens of the tokenizer given, or four characters for each."""
     if tokenizer is None:
         kept = text[: most * CHARACTERS_PER_TOKEN]
         lost = math.ceil((len(text) - len(kept)) / CHARACTERS_PER_TOKEN)
-        return _Cut(kept, len(kept.split()), lost)  # no tokenizer makes fewer tokens than there are words
+        return CutNote(kept, len(kept.split()), lost)  # no tokenizer makes fewer tokens than there are words
     found = tokenizer(
         text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
     )
     ends = [int(end) for _, end in found["offset_mapping"]]
     if len(ends) <= most:
-        return _Cut(text, _fewest(len(ends)), 0)
-    return _Cut(text[: ends[most - 1]], _fewest(most), len(ends) - most)
+        return CutNote(text, _fewest(len(ends)), 0)
+    return CutNote(text[: ends[most - 1]], _fewest(most), len(ends) - most)
 
 
 def _fewest(tokens: int) -> int:

@@ -11,17 +11,24 @@ import asyncio
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
 
 import aiohttp
 
 from lang1.config import ApiConfig
+from lang1.config.keys import NO_KEY, is_key
 from lang1.errors import ConfigError, Unfinished
 from lang1.remede.backends.servers import Server
 
 LONGEST_WAIT_S = 60.0
+"""between two tries, unless the server asks for more"""
+LONGEST_ASKED_WAIT_S = 600.0
+MOST_ANSWER_BYTES = 32 * 2**20
+"""of one answer; an echoed prompt of 8,192 tokens with five options takes about four"""
 KEPT = "finished rows are kept, the same command goes on from there"
 
 
@@ -29,21 +36,17 @@ class Malformed(Exception):
     """An answer that is not what was asked for; the words name what is missing and hold nothing of the answer."""
 
 
+class Absent(Unfinished):
+    """HTTP 404: there is nothing at this path."""
+
+
 class Refusal(Exception):
-    """HTTP 400, 413 or 422: the server does not take such a request. `field` is the one that it names."""
+    """HTTP 400, 413, 422 and others: the server does not take such a request. `field` is the one that it names."""
 
     def __init__(self, status: int, field: str | None) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
         self.field = field
-
-
-@dataclass
-class Traffic:
-    """Requests so far, for the manifest."""
-
-    requests: int = 0
-    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,19 @@ class Line:
 
     server: Server
     api: ApiConfig
-    traffic: Traffic = field(default_factory=Traffic)
 
     def headers(self) -> dict[str, str]:
-        """With the key, when one is named. Raises ConfigError when its variable is not set."""
+        """With the key, when one is named. Raises ConfigError when its variable is not set or holds no key."""
         name = self.api.api_key_env
         if name is None:
             return {}
         key = os.environ.get(name)
         if not key:
             raise ConfigError(f"evaluate.api.api_key_env: the environment variable {name} is not set")
+        if not is_key(key):
+            raise ConfigError(
+                f"evaluate.api.api_key_env: the environment variable {name} holds {NO_KEY}; set it to the key alone"
+            )
         return {"Authorization": f"Bearer {key}"}
 
 
@@ -84,15 +90,36 @@ def ask_all(line: Line, asked: Iterable[tuple[dict[str, Any], Read, Callable[[An
     asyncio.run(_ask_all(line, iter(asked), line.headers()))
 
 
+def look_up(line: Line, path: str) -> dict[str, Any] | None:
+    """What the server says at `path`; None where it has nothing there. Raises Unfinished, as `ask` does."""
+    return asyncio.run(_look_up(line, path, line.headers()))
+
+
+async def _look_up(line: Line, path: str, headers: dict[str, str]) -> dict[str, Any] | None:
+    async with _session(line, headers) as session:
+        try:
+            found: dict[str, Any] = await _persist(line, session, "GET", path, None, lambda answer: answer)
+        except (Absent, Refusal):
+            return None
+    return found
+
+
+def _session(line: Line, headers: dict[str, str]) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=line.api.timeout_s),
+        connector=aiohttp.TCPConnector(limit=line.api.concurrency),
+        headers={**headers, "Accept-Encoding": "identity"},
+        auto_decompress=False,  # a small answer must not unpack to more than a machine holds
+        trust_env=False,  # a proxy of the environment would see the notes
+    )
+
+
 async def _ask_all(line: Line, asked: Iterator[Any], headers: dict[str, str]) -> None:
-    timeout = aiohttp.ClientTimeout(total=line.api.timeout_s)
-    connector = aiohttp.TCPConnector(limit=line.api.concurrency)
-    # trust_env false: a proxy of the environment would see the notes
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector, headers=headers, trust_env=False) as session:
+    async with _session(line, headers) as session:
 
         async def work() -> None:
             for payload, read, keep in asked:
-                keep(await _persist(line, session, payload, read))
+                keep(await _persist(line, session, "POST", line.server.endpoint, payload, read))
 
         workers = [asyncio.create_task(work()) for _ in range(line.api.concurrency)]
         try:
@@ -103,18 +130,22 @@ async def _ask_all(line: Line, asked: Iterator[Any], headers: dict[str, str]) ->
             await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _persist(line: Line, session: aiohttp.ClientSession, payload: dict[str, Any], read: Read) -> Any:
+async def _persist(
+    line: Line,
+    session: aiohttp.ClientSession,
+    method: Literal["GET", "POST"],
+    path: str,
+    payload: dict[str, Any] | None,
+    read: Read,
+) -> Any:
     """Ask until there is an answer, or until trying again cannot help."""
     for attempt in range(line.api.retries + 1):
-        line.traffic.requests += 1
         wait_s = 0.0
         try:
-            async with session.post(
-                line.server.url + line.server.endpoint, json=payload, allow_redirects=False
-            ) as response:
+            async with session.request(method, line.server.url + path, json=payload, allow_redirects=False) as response:
                 why = _problem(line, response.status, await _field(response))
                 if why is None:
-                    return read(_whole(await response.read()))
+                    return read(_whole(await _body(response)))
                 wait_s = _asked_wait(response.headers.get("Retry-After"))
         except Malformed as error:
             why = f"answers {error}"
@@ -125,9 +156,8 @@ async def _persist(line: Line, session: aiohttp.ClientSession, payload: dict[str
         except (aiohttp.ClientError, OSError) as error:
             why = f"cannot be reached ({type(error).__name__})"
         if attempt < line.api.retries:
-            line.traffic.retries += 1
             own_s = min(line.api.backoff_s * 2**attempt, LONGEST_WAIT_S)
-            await asyncio.sleep(max(own_s, min(wait_s, LONGEST_WAIT_S)))
+            await asyncio.sleep(max(own_s, min(wait_s, LONGEST_ASKED_WAIT_S)))
     tries = line.api.retries + 1
     raise Unfinished(f"{line.server}: {why} ({tries} {'try' if tries == 1 else 'tries'}); {KEPT}")
 
@@ -141,13 +171,13 @@ def _problem(line: Line, status: int, field: str | None) -> str | None:
         key = f"the key in {named}" if named else "a request without a key (evaluate.api.api_key_env names one)"
         raise Unfinished(f"{line.server}: refuses {key} (HTTP {status}); {KEPT}")
     if status == 404:
-        raise Unfinished(
+        raise Absent(
             f"{line.server}: knows no {line.server.endpoint} or no model of this name (HTTP 404); "
             "check the address and what stands behind #"
         )
     if 300 <= status < 400:
         raise Unfinished(f"{line.server}: sends notes on to another address (HTTP {status}); give that one yourself")
-    if status in {408, 425, 429} or status >= 500:
+    if status in {408, 425, 429} or (status >= 500 and status != 501):
         return "asks to wait (HTTP 429); lower evaluate.api.concurrency" if status == 429 else f"fails (HTTP {status})"
     raise Refusal(status, field)
 
@@ -157,10 +187,22 @@ async def _field(response: aiohttp.ClientResponse) -> str | None:
     if response.status not in {400, 413, 422}:
         return None
     try:
-        named = json.loads(await response.read())["error"]["param"]
-    except (ValueError, KeyError, TypeError):
+        named = _whole(await _body(response))["error"]["param"]
+    except (Malformed, KeyError, TypeError):
         return None
     return named if isinstance(named, str) and re.fullmatch(r"[a-z_]{1,40}", named) else None
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The bytes of an answer, as many as may be."""
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Malformed("in compressed form, which was not asked for")
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > MOST_ANSWER_BYTES:
+            raise Malformed(f"with more than {MOST_ANSWER_BYTES // 2**20} MiB")
+    return bytes(body)
 
 
 def _whole(body: bytes) -> dict[str, Any]:
@@ -168,7 +210,7 @@ def _whole(body: bytes) -> dict[str, Any]:
         raise Malformed("with nothing at all")
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Malformed("with half a JSON, or none") from None
     if not isinstance(found, dict):
         raise Malformed(f"with a JSON {type(found).__name__}, not an object")
@@ -176,4 +218,12 @@ def _whole(body: bytes) -> dict[str, Any]:
 
 
 def _asked_wait(header: str | None) -> float:
-    return float(header) if header and re.fullmatch(r"\d+(\.\d+)?", header) else 0.0
+    """Seconds that a Retry-After asks to wait: a number, or a date (RFC 9110, 10.2.3); 0 for anything else."""
+    if not header:
+        return 0.0
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header):
+        return float(header)
+    try:
+        return parsedate_to_datetime(header).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0

@@ -12,6 +12,7 @@ options are those of `lang1 evaluate`, whose AUROC lm-eval gives to 1e-4 (tests/
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from lang1 import config, runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
 from lang1.metrics.ranking import headline_metric
-from lang1.remede.comprehension import SETS, choose_shots, open_comprehension
+from lang1.remede.comprehension import WHOLE, choose_shots, open_comprehension
 from lang1.remede.examples import choose_examples
 from lang1.remede.rows import TaskFolder, open_tasks
+from lang1.scoring.options import ANSWER_ROOM
 from lang1.scoring.shots import Examples
 from lang1.tasks.prompts import render_question, require_known
 
-VERSION = 1
+VERSION = 2
 """of the pack's format and prompts; raised when either changes"""
 UTILS = "remede_pack_utils"
 METRICS = {
@@ -37,8 +39,6 @@ METRICS = {
     "process_accuracy": ("acc",),
 }
 """by the function of remede_pack_utils.py that makes them of a row"""
-WHOLE = 1_000_000
-"""tokens of a passage that are kept: comprehension is asked of all of it"""
 
 
 def export_pack(
@@ -80,9 +80,9 @@ def _remede(cfg: EvaluateConfig, folder: TaskFolder, seed: int) -> tuple[dict[st
     about, asked, skipped = dict[str, Any](), Asked(), list[dict[str, str]]()
     for task in cfg.tasks:
         for split in dict.fromkeys((cfg.headline_split, *cfg.splits)):
-            found = folder.read(task, split)
-            if isinstance(found, str):
-                skipped.append({"task": task, "split": split, "why": found})
+            why = folder.without_rows(task, split)
+            if why is not None:
+                skipped.append({"task": task, "split": split, "why": why})
                 continue
             if task not in about:
                 examples = choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed)
@@ -104,8 +104,6 @@ def _comprehension(cfg: EvaluateConfig, path: Path, seed: int) -> tuple[dict[str
         examples = choose_shots(path, task, cfg.shots, cfg.shot_tokens, seed)
         about[task] = _about("comprehension", None, (), WHOLE, examples)
         asked[f"remede_{task}"] = (task, split, True)
-    if not asked:
-        raise InputError(f"{path}: no rows of {' or '.join(SETS)}; run lang1 comprehension again")
     return about, asked
 
 
@@ -117,6 +115,7 @@ def _about(
         "question": question,
         "options": list(options),
         "max_note_tokens": max_note_tokens,
+        "answer_room": ANSWER_ROOM,
         "shots": examples.facts() | {"kept_characters": list(examples.kept_characters)},
     }
 
@@ -173,8 +172,5 @@ def _utils() -> str:
 
 
 def _hash(about: dict[str, Any]) -> str:
-    """One name for all that is asked: questions, options and examples, task by task."""
-    told = sorted(
-        (task, facts["question"], facts["options"], facts["shots"]["row_ids"]) for task, facts in about.items()
-    )
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    """One name for all that is asked: questions, options, examples and how notes are cut, task by task."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]

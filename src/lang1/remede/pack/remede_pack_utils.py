@@ -4,9 +4,11 @@ A pack holds no note. It names a folder of `lang1 tasks` (and one of `lang1 comp
 `--metadata '{"tasks": "/elsewhere"}'` names another. Nothing is written, and nothing goes into a cache of datasets.
 
 A note is cut to its first `max_note_tokens` tokens of the evaluated model's own tokenizer (lm-eval passes `pretrained`
-or `tokenizer` on), so that the question is never cut off; lm-eval would cut prompts from the left. Without a tokenizer
-on disk a note keeps four characters a token. Examples are the rows and lengths that pack.json lists, alike for every
-model: `--num_fewshot K` takes the first K, all of them by default.
+or `tokenizer` on), so that the question is never cut off; lm-eval would cut prompts from the left. Where the model's
+context is what cuts, `answer_room` of its positions stay free for the answer, as in lang1's own commands, and one more
+for each further token of the row's longest option. Without a tokenizer on disk a note keeps four characters a token.
+Examples are the rows and lengths that pack.json lists, alike for every model: `--num_fewshot K` takes the first K, all
+of them by default.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def dataset(task: str, split: str, **metadata: Any) -> dict[str, Any]:
     shots = _shots(folder / task, about)
     rows = _read(folder / task / f"{split}.parquet", about)
     cut = _cutter(about, shots, metadata)
-    docs = [_doc(about, row, cut(row["text"], _question(about, row))) for row in rows]
+    docs = [_doc(about, row, cut(row)) for row in rows]
     return {split: _dataset(docs), "shots": _dataset(shots)}
 
 
@@ -136,13 +138,17 @@ def _doc(about: dict[str, Any], row: dict[str, Any], text: str) -> dict[str, Any
     return {
         "row_id": row["row_id"],
         "prompt": text + _question(about, row),
-        "choices": list(LETTERS[: len(about["options"])]) if about["question"] else row["options"],
+        "choices": _choices(about, row),
         "label": int(row["label"]),
     }
 
 
 def _question(about: dict[str, Any], row: dict[str, Any]) -> str:
     return str(about["question"] or f"\nQuestion: {row['question']}\nAnswer:")
+
+
+def _choices(about: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    return list(LETTERS[: len(about["options"])]) if about["question"] else list(row["options"])
 
 
 def _dataset(docs: list[dict[str, Any]]) -> Any:
@@ -156,11 +162,11 @@ def _dataset(docs: list[dict[str, Any]]) -> Any:
 
 
 def _cutter(about: dict[str, Any], shots: list[dict[str, Any]], metadata: dict[str, Any]) -> Any:
-    """The function (note, question) -> head of the note that fits."""
+    """The function row -> head of its note that fits."""
     most = about["max_note_tokens"]
     where = metadata.get("tokenizer") or metadata.get("pretrained")
     if where is None or not Path(str(where)).exists():
-        return lambda text, question: text[: most * CHARACTERS_A_TOKEN]
+        return lambda row: row["text"][: most * CHARACTERS_A_TOKEN]
     from transformers import AutoConfig, AutoTokenizer
 
     given = {"gguf_file": metadata["gguf_file"]} if metadata.get("gguf_file") else {}
@@ -176,11 +182,18 @@ def _cutter(about: dict[str, Any], shots: list[dict[str, Any]], metadata: dict[s
     bos = len(tokenizer("x")["input_ids"]) - len(_ids(tokenizer, "x")["input_ids"])
 
     @cache
-    def tail(question: str) -> int:
-        return len(_ids(tokenizer, f"x{question}")["input_ids"]) - len(_ids(tokenizer, "x")["input_ids"])
+    def size_of(text: str) -> int:
+        return len(_ids(tokenizer, text)["input_ids"])
 
-    def cut(text: str, question: str) -> str:
-        room = most if context is None else min(most, int(context) - bos - size - tail(question))
+    def beside(row: dict[str, Any]) -> int:
+        """Positions for question and answer: of the options the longest."""
+        question = f"x{_question(about, row)}"
+        longest = max(size_of(f"{question} {choice}") for choice in _choices(about, row)) - size_of(question)
+        return size_of(question) - size_of("x") + longest - 1 + int(about["answer_room"])
+
+    def cut(row: dict[str, Any]) -> str:
+        text = str(row["text"])
+        room = most if context is None else min(most, int(context) - bos - size - beside(row))
         if room < 1:
             raise ValueError(f"a context of {context} tokens leaves no room for a note beside examples and question")
         ends = [end for _, end in _ids(tokenizer, before + text, offsets=True)["offset_mapping"]]

@@ -60,7 +60,8 @@ def evaluate(
         check_recalibration(cfg, rows)
         seen = {name: _seen(model, tokens, rows) for name, model in models.items()}
         dtype = _prepare_torch(cfg, stage) if any(isinstance(model, Path) for model in models.values()) else None
-        examples = {task: choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed) for task, _ in rows}
+        asked = dict.fromkeys(task for task, _ in rows)
+        examples = {task: choose_examples(folder, task, cfg.shots, cfg.shot_tokens, seed) for task in asked}
         served = {}
         for name, model in models.items():
             if isinstance(model, Server):

@@ -110,6 +110,23 @@ def test_one_request_a_row_where_tokens_can_be_named(app: Any, model: Path, task
     assert all(isinstance(token, int) for body in server.asked[-200:] for token in body["prompt"][0])
 
 
+def test_the_tokenizer_is_read_once_and_from_its_folder_alone(
+    app: Any, model: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    read, asked = AutoTokenizer.from_pretrained, []
+
+    def counted(*given: Any, **named: Any) -> Any:
+        asked.append(named.get("local_files_only"))
+        return read(*given, **named)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", counted)
+    with Twisted(app).serving() as url:
+        run(tmp_path / "scores", tasks, {"served": completions(url, model)}, replace(ALL, max_rows=5))
+    assert asked == [True]
+
+
 def test_an_option_outside_the_likeliest_tokens_gets_a_bound_and_is_counted(
     app: Any, model: Path, tasks: Path, in_memory: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -200,6 +217,17 @@ def test_addresses_say_who_what_and_how(tmp_path: Path) -> None:
         ("http://127.0.0.1:8000/v1#m", "give the folder of its tokenizer"),
         ("chat+http://me:s3cret@host/v1#m", "keys go into an environment variable"),
         ("chat+http://host/v1?key=s3cret#m", "keys go into an environment variable"),
+        ("http://host/v1?key=s3cret", "keys go into an environment variable"),
+        ("http://host/v1#m?key=s3cret", "keys go into an environment variable"),
+        ("http://me:a/s3cret@host/v1", "keys go into an environment variable"),
+        ("http://me:12/s3cret@host/v1#m", "keys go into an environment variable"),
+        ("http://me:a@s3cret@host/v1#m", "keys go into an environment variable"),
+        ("http://me:s3cret#x@host/v1#m", "keys go into an environment variable"),
+        ("http://me:12#s3cret@host/v1#m", "keys go into an environment variable"),
+        ("HTTPS://me:s3cret@host/v1#m", "keys go into an environment variable"),
+        ("http://me:s3cret#m", "not an address of a served model"),
+        ("http://me:s3cret/v1#m", "not an address of a served model"),
+        ("http://:8000/v1#m", "not an address of a served model"),
     ],
 )
 def test_addresses_that_cannot_be_asked(address: str, message: str) -> None:

@@ -18,13 +18,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from api_servers import CONFIG, completions, run, scores, write_letter_model
+from api_servers import CONFIG, chat, completions, run, scores, write_letter_model
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from small_benchmark import FILLER, SIGNS, write_tasks
 
 from lang1.errors import InputError, Unfinished
 from lang1.remede.backends.journal import read_journal
-from live import Body, Twisted, real_app
+from live import Body, Twisted, real_app, without
 
 ONE = replace(CONFIG, tasks=("mortality",))
 WORDS = {*FILLER, *SIGNS} - {"on", "the", "with", "plan", "today", "seen"}
@@ -252,22 +252,53 @@ def test_the_journal_holds_numbers_and_row_ids_and_no_text(app: Any, model: Path
     assert oct(journal(tmp_path / "scores").stat().st_mode & 0o777) == "0o640"
 
 
-def test_lm_evals_own_client_logs_no_reply(app: Any, model: Path, caplog: Any, capfd: Any) -> None:
-    """Its generation path is the parent's; a refused request's reply quotes the prompt."""
+def test_the_harness_gets_texts_by_the_same_transport(
+    app: Any, model: Path, tasks: Path, caplog: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from lm_eval.api.instance import Instance
+    from lm_eval.models.api_models import JsonChatStr
 
+    from lang1.remede.backends.chat import RemedeChat
     from lang1.remede.backends.completions import RemedeCompletions
     from lang1.remede.backends.transport import Line
 
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # which would see the notes
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    notes = ["patient with sepsis fracture", "stable today", "edema and stroke"]
+    talk = JsonChatStr(json.dumps([{"role": "user", "content": notes[0]}]))
+    wanted = {"until": ["x"], "max_gen_toks": 3, "do_sample": False}
+    texts = [Instance("generate_until", {}, (note, wanted), place) for place, note in enumerate(notes)]
+    number = itertools.count()
+
+    def busy_then(answer: Any) -> Any:
+        return lambda asked, good: answer(asked, good) if next(number) else JSONResponse({}, status_code=503)
+
+    with Twisted(app, without("stop"), busy_then(lambda asked, good: good)).serving() as url:
+        backend = RemedeCompletions(Line(completions(url, model), CONFIG.api), 256)
+        found = backend.generate_until(texts)
+        chatted = RemedeChat(Line(chat(url), CONFIG.api), 5)
+        assert chatted.generate_until([Instance("generate_until", {}, (talk, wanted), 0), texts[1]]) == found[:2]
+    assert len(set(found)) > 1
+    ids = [backend.tokenizer(note, add_special_tokens=False)["input_ids"] for note in notes]
+    assert found == _greedy(model, ids, 3)
     with Twisted(app, tell=lambda asked, good: refusing(400)(asked)).serving() as url, caplog.at_level(logging.DEBUG):
-        for concurrency in (1, 2):
-            api = replace(CONFIG.api, concurrency=concurrency)
-            backend = RemedeCompletions(Line(completions(url, model), api), 256)
-            backend.max_retries = 1
-            backend.tokenized_requests = False
-            asked = ("patient with sepsis fracture", {"until": ["x"], "max_gen_toks": 2})
-            with pytest.raises(Exception, match="400"):
-                backend.generate_until([Instance("generate_until", {}, asked, 0)])
+        for refused in (
+            RemedeCompletions(Line(completions(url, model), CONFIG.api), 256),
+            RemedeChat(Line(chat(url), CONFIG.api), 5),
+        ):
+            with pytest.raises(InputError, match=r"refuses a request to write text \(HTTP 400, "):
+                refused.generate_until(texts)
     told = caplog.text + "".join(capfd.readouterr())
-    assert "kept out of this log" in told
-    assert "sepsis" not in told
+    assert not [word for word in WORDS if word in told]
+
+
+def _greedy(model: Path, prompts: list[list[int]], length: int) -> list[str]:
+    """What transformers writes."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    written = [
+        loaded.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=length)[0, len(ids) :] for ids in prompts
+    ]
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in written]

@@ -122,3 +122,24 @@ def test_examples_that_leave_no_room_are_refused(inputs: Any, config: EvaluateCo
     cfg = replace(config, baselines=(), tasks=("mortality",), splits=("test",), shots=6, shot_tokens=400)
     with pytest.raises(InputError, match=r"leaves no room .* lower evaluate.shots or evaluate.shot_tokens"):
         inputs.again("crowded", cfg)
+
+
+def test_the_examples_of_a_task_are_chosen_once_for_all_its_splits(
+    inputs: Any, config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lang1.remede import evaluating
+
+    chosen = []
+
+    def choose(folder: Any, task: str, *rest: Any) -> Any:
+        chosen.append(task)
+        return choose_examples(folder, task, *rest)
+
+    monkeypatch.setattr(evaluating, "choose_examples", choose)
+    cfg = replace(
+        config, tasks=("mortality", "los"), splits=("val", "test"), headline_split="test", baselines=(), shots=2
+    )
+    cfg = replace(cfg, max_rows=10, max_note_tokens=40, shot_tokens=40)
+    one = dict([next(iter(inputs.models.items()))])
+    inputs.again("once", cfg, models=one)
+    assert chosen == ["mortality", "los"]

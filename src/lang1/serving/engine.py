@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ import torch
 from lang1.models.fast import answer_logits
 from lang1.models.head import has_linear_head
 from lang1.models.load import load_scorer
-from lang1.scoring.options import pad_id_of
+from lang1.scoring.options import WIDTHS, batches, longest_first, pad_id_of, padded, round_up
+
+Gone = Callable[[], bool]
+"""true once nobody waits for an answer any more"""
 
 ECHO_POSITIONS = 256
 """positions of a prompt whose logits are held at once"""
@@ -37,6 +40,8 @@ class Engine:
     batch_tokens: int
     dtype: torch.dtype
     linear_head: bool
+    ends: frozenset[int]
+    """tokens that end an answer"""
 
     @property
     def vocabulary(self) -> int:
@@ -85,15 +90,37 @@ def load_engine(folder: Path, *, batch_tokens: int, dtype: torch.dtype) -> Engin
     model, tokenizer = load_scorer(folder, dtype)
     linear = has_linear_head(model)
     context = int(getattr(model.config, "max_position_embeddings", None) or 4096)
-    return Engine(model, tokenizer, context, batch_tokens, dtype, linear)
+    return Engine(model, tokenizer, context, batch_tokens, dtype, linear, _ends(model, tokenizer))
 
 
-def complete(engine: Engine, prompts: Sequence[Sequence[int]], wish: Wish) -> list[list[Written]]:
-    """`wish.n` answers to each prompt, in order. Drawn tokens are fixed by seed, place of the prompt and sample."""
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokenizer's end of text and those of the model's generation_config.json: a chat model has several."""
+    config = getattr(model, "generation_config", None)
+    told = getattr(config, "eos_token_id", None)
+    listed = told if isinstance(told, list) else [told]
+    return frozenset(int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None)
+
+
+class Abandoned(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def complete(
+    engine: Engine, prompts: Sequence[Sequence[int]], wish: Wish, gone: Gone = lambda: False
+) -> list[list[Written]]:
+    """`wish.n` answers to each prompt, in order. Drawn tokens are fixed by seed, place of the prompt and sample.
+
+    Raises Abandoned, between two forwards, once `gone`.
+    """
     with torch.inference_mode(), _number_format(engine):
         if wish.max_tokens == 1 and not wish.echo:
-            return _one_token(engine, prompts, wish)
-        return [_one_prompt(engine, list(ids), place, wish) for place, ids in enumerate(prompts)]
+            return _one_token(engine, prompts, wish, gone)
+        return [_one_prompt(engine, list(ids), place, wish, gone) for place, ids in enumerate(prompts)]
+
+
+def _stop_if(gone: Gone) -> None:
+    if gone():
+        raise Abandoned
 
 
 @contextlib.contextmanager
@@ -103,20 +130,17 @@ def _number_format(engine: Engine) -> Iterator[None]:
         yield
 
 
-def _one_token(engine: Engine, prompts: Sequence[Sequence[int]], wish: Wish) -> list[list[Written]]:
-    """Prompts of similar length share a forward, right-padded, within `batch_tokens`."""
+def _one_token(engine: Engine, prompts: Sequence[Sequence[int]], wish: Wish, gone: Gone) -> list[list[Written]]:
+    """Prompts of similar length share a forward, batched and padded as in memory (scoring/options.py)."""
     answers: dict[int, list[Written]] = {}
-    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
-    while order:
-        room = max(1, engine.batch_tokens // len(prompts[order[0]]))
-        batch, order = order[:room], order[room:]
-        width = len(prompts[batch[0]])
-        tokens_BT = torch.full((len(batch), width), pad_id_of(engine.tokenizer))
-        for row, place in zip(tokens_BT, batch, strict=True):
-            row[: len(prompts[place])] = torch.tensor(prompts[place])
-        last_B1 = torch.tensor([[len(prompts[place]) - 1] for place in batch])
-        device = engine.model.device
-        logits_B1V = answer_logits(engine.model, tokens_BT.to(device), None, None, last_B1.to(device))
+    model, lengths = engine.model, [len(ids) for ids in prompts]
+    multiple = WIDTHS if type(model).__name__ == "LlamaForCausalLM" else 1
+    widths = [round_up(length, multiple) for length in lengths]
+    for batch in batches(longest_first(lengths), widths, engine.batch_tokens):
+        _stop_if(gone)
+        tokens_BT = padded([prompts[place] for place in batch], pad_id_of(engine.tokenizer), model.device, multiple)
+        last_B1 = torch.tensor([[lengths[place] - 1] for place in batch], device=model.device)
+        logits_B1V = answer_logits(model, tokens_BT, None, None, last_B1)
         for place, logits_V in zip(batch, _logprobs(logits_B1V[:, 0]), strict=True):
             writers = [_Writer(engine, wish, place, sample) for sample in range(wish.n)]
             for writer in writers:
@@ -125,37 +149,45 @@ def _one_token(engine: Engine, prompts: Sequence[Sequence[int]], wish: Wish) -> 
     return [answers[place] for place in range(len(prompts))]
 
 
-def _one_prompt(engine: Engine, ids: list[int], place: int, wish: Wish) -> list[Written]:
-    """An echoed prompt, or an answer of several tokens: a prompt by itself, its samples side by side."""
+def _one_prompt(engine: Engine, ids: list[int], place: int, wish: Wish, gone: Gone) -> list[Written]:
+    """An echoed prompt, or an answer of several tokens: a prompt by itself, as many samples side by side as fit."""
+    _stop_if(gone)
     echoed = list(_read_prompt(engine, ids, wish)) if wish.echo and wish.top is not None else []
     writers = [_Writer(engine, wish, place, sample) for sample in range(wish.n)]
     if wish.max_tokens:
-        device = engine.model.device
-        one = wish.max_tokens == 1
-        if one:
-            last_11 = torch.tensor([[len(ids) - 1]], device=device)
-            logits_1V = answer_logits(engine.model, torch.tensor([ids], device=device), None, None, last_11)[:, 0]
-            cache = None
-        else:
-            found = engine.model(input_ids=torch.tensor([ids], device=device), use_cache=True, logits_to_keep=1)
-            logits_1V, cache = found.logits[:, -1], found.past_key_values
-            cache.batch_repeat_interleave(wish.n)
-        first_V = _logprobs(logits_1V)[0]
-        for writer in writers:
-            writer.take(first_V)
-        while cache is not None and any(writer.finish is None for writer in writers):
-            tokens_N1 = torch.tensor([[writer.tokens[-1]] for writer in writers], device=device)
-            logits_N1V = engine.model(input_ids=tokens_N1, past_key_values=cache, use_cache=True).logits
-            for writer, logits_V in zip(writers, _logprobs(logits_N1V[:, -1]), strict=True):
-                writer.take(logits_V)
+        room = max(1, engine.batch_tokens // (len(ids) + wish.max_tokens))
+        for start in range(0, wish.n, room):
+            _write(engine, ids, writers[start : start + room], gone)
     return [writer.written(echoed) for writer in writers]
+
+
+def _write(engine: Engine, ids: list[int], writers: Sequence[_Writer], gone: Gone) -> None:
+    """Answers to one prompt, token by token, until all are finished."""
+    device = engine.model.device
+    if writers[0].wish.max_tokens == 1:
+        last_11 = torch.tensor([[len(ids) - 1]], device=device)
+        logits_1V = answer_logits(engine.model, torch.tensor([ids], device=device), None, None, last_11)[:, 0]
+        cache = None
+    else:
+        found = engine.model(input_ids=torch.tensor([ids], device=device), use_cache=True, logits_to_keep=1)
+        logits_1V, cache = found.logits[:, -1], found.past_key_values
+        cache.batch_repeat_interleave(len(writers))
+    first_V = _logprobs(logits_1V)[0]
+    for writer in writers:
+        writer.take(first_V)
+    while cache is not None and any(writer.finish is None for writer in writers):
+        _stop_if(gone)
+        tokens_N1 = torch.tensor([[writer.tokens[-1]] for writer in writers], device=device)
+        logits_N1V = engine.model(input_ids=tokens_N1, past_key_values=cache, use_cache=True).logits
+        for writer, logits_V in zip(writers, _logprobs(logits_N1V[:, -1]), strict=True):
+            writer.take(logits_V)
 
 
 class _Writer:
     """One answer as it grows."""
 
     def __init__(self, engine: Engine, wish: Wish, place: int, sample: int) -> None:
-        self.end = engine.tokenizer.eos_token_id
+        self.ends = engine.ends
         self.wish = wish
         self.tokens: list[int] = []
         self.reads: list[Read] = []
@@ -171,7 +203,7 @@ class _Writer:
         self.tokens.append(token)
         if self.wish.top is not None:
             self.reads.append(_read(logprobs_V, token, self.wish))
-        if token == self.end:
+        if token in self.ends:
             self.finish = "stop"
         elif len(self.tokens) == self.wish.max_tokens:
             self.finish = "length"

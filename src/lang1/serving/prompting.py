@@ -12,7 +12,8 @@ _PLACE = "\ue000{}\ue000"
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """A text's tokens, BOS first where the tokenizer's own rule puts one."""
+    """A text's tokens, BOS first where the tokenizer's own rule puts one. Raises Refused for what is no Unicode."""
+    _check_text(text)
     found = tokenizer(text, split_special_tokens=True, return_attention_mask=False, verbose=False)
     return [int(token) for token in found["input_ids"]]
 
@@ -24,6 +25,8 @@ def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """
     if not tokenizer.chat_template:
         return text_ids(tokenizer, "\n".join(message.content for message in messages))
+    for message in messages:
+        _check_text(message.content)
     places = [_PLACE.format(number) for number in range(len(messages))]
     turns = [{"role": message.role, "content": place} for message, place in zip(messages, places, strict=True)]
     try:
@@ -38,6 +41,14 @@ def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
         ids += _template_ids(tokenizer, before)
         ids += tokenizer(message.content, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
     return [*ids, *_template_ids(tokenizer, rest)]
+
+
+def _check_text(text: str) -> None:
+    """JSON can spell half a character, which no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused(400, None, "a text is not Unicode: it holds half of a surrogate pair") from None
 
 
 def _template_ids(tokenizer: Any, text: str) -> list[int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import socket
+from collections.abc import Iterator
 
 from lang1 import runs
 from lang1.errors import ConfigError
@@ -25,10 +26,12 @@ def serve(settings: ServeSettings) -> None:
     name = settings.name or settings.model.resolve().name
     host, port = bound.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    bound.listen(128)  # before it is said, so that who reads the line is let in
+    with _told(host, port):  # another server may have been quicker: until here neither of two has the port
+        bound.listen(128)  # before it is said, so that who reads the line is let in
     runs.say(f"serve: {name}, context {engine.context_length} tokens: http://{shown}:{port}/v1#{name}")
     # No access log: what is asked, by whom and when is the business of whoever stands before this server.
-    config = uvicorn.Config(make_app(engine, name, key), log_level="warning", access_log=False, server_header=False)
+    app = make_app(engine, name, key, settings.hosts())
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     uvicorn.Server(config).run(sockets=[bound])
 
 
@@ -36,9 +39,16 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
+    with _told(host, port):
         bound.bind((host, port))
-    except (OSError, OverflowError) as error:
-        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a port"
-        raise ConfigError(f"--host {host} --port {port}: cannot be served on ({why}); choose another") from None
     return bound
+
+
+@contextlib.contextmanager
+def _told(host: str, port: int) -> Iterator[None]:
+    """An address that cannot be had, as one line."""
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "not a port"
+        raise ConfigError(f"--host {host} --port {port}: cannot be served on ({why}); choose another") from None

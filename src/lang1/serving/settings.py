@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lang1.config.keys import NO_KEY, is_key
 from lang1.errors import ConfigError
 
 
@@ -33,7 +34,7 @@ class ServeSettings:
     def api_key(self) -> str | None:
         """The key that requests must bring.
 
-        Raises ConfigError for a variable that is not set, and for an address that others reach without a key.
+        Raises ConfigError for a variable that is not set or holds no key, and for an address that others reach without.
         """
         if self.api_key_env is None:
             if not _is_loopback(self.host):
@@ -45,7 +46,15 @@ class ServeSettings:
         key = os.environ.get(self.api_key_env)
         if not key:
             raise ConfigError(f"--api-key-env {self.api_key_env}: this environment variable is not set")
+        if not is_key(key):
+            raise ConfigError(f"--api-key-env {self.api_key_env}: it holds {NO_KEY}; set it to the key alone")
         return key
+
+    def hosts(self) -> tuple[str, ...]:
+        """Names by which requests may call the server: any where they bring a key, this machine's own where not."""
+        if self.api_key_env is not None:
+            return ("*",)
+        return ("localhost", "127.0.0.1", "[::1]", f"[{self.host}]" if ":" in self.host else self.host)
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,11 +9,13 @@ letter is refused and counted; a row of nothing but such answers gets equal prob
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lm_eval.models.api_models import JsonChatStr  # type: ignore[import-untyped]
 from lm_eval.models.openai_completions import LocalChatCompletion  # type: ignore[import-untyped]
 
 from lang1.errors import InputError
@@ -24,7 +26,7 @@ from lang1.remede.backends.answers import (
     prompt_tokens_of,
     samples_of,
 )
-from lang1.remede.backends.completions import keep_prompts_out_of_logs
+from lang1.remede.backends.completions import generated
 from lang1.remede.backends.transport import Line, Malformed, Refusal, ask_all
 from lang1.tasks.prompts import LETTERS
 
@@ -72,7 +74,6 @@ class RemedeChat(LocalChatCompletion):
     """See the module. `dialect` is None until the canary has set it; nothing is scored before."""
 
     def __init__(self, line: Line, seed: int) -> None:
-        keep_prompts_out_of_logs()
         super().__init__(
             model=line.server.model,
             base_url=line.server.url + line.server.endpoint,
@@ -166,6 +167,15 @@ class RemedeChat(LocalChatCompletion):
             value = p[LETTERS.index(str(option).strip())]
             found.append((math.log(value) if value > 0 else -math.inf, value == max(p)))
         return found
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+        """As that of RemedeCompletions: by our own transport. A context is a text, or the harness's conversation."""
+
+        def payload(context: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+            messages = json.loads(context.prompt) if isinstance(context, JsonChatStr) else self.messages(str(context))
+            return dict(self._create_payload(messages, generate=True, gen_kwargs=wanted, seed=self.seed))
+
+        return generated(self.line, requests, payload, lambda body: texts_of(body, 1)[0])
 
 
 def counted(answers: Sequence[str], options: Sequence[str], prompt_tokens: int | None) -> ChatAnswered:

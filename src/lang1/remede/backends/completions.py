@@ -11,7 +11,6 @@ Options of several tokens need echo. The harness runs this class too (`simple_ev
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -72,23 +71,23 @@ class Answered:
 class RemedeCompletions(LocalCompletionsAPI):
     """See the module. `dialect` is None until the canary has set it; nothing is scored before."""
 
-    def __init__(self, line: Line, context_length: int) -> None:
-        keep_prompts_out_of_logs()
+    def __init__(self, line: Line, context_length: int, tokenizer: Any = None) -> None:
+        """`tokenizer`: the served model's; None reads the folder that the server is given with."""
         folder = line.server.tokenizer
         if folder is None:
             raise InputError(f"{line.server}: needs the folder of its tokenizer; give --tokenizer FOLDER")
         super().__init__(
             model=line.server.model,
             base_url=line.server.url + line.server.endpoint,
-            tokenizer=str(folder),
-            tokenizer_backend="huggingface",  # "auto" would ask the server for one
+            tokenizer_backend=None,  # "auto" would ask the server for one, "huggingface" would look beyond the folder
             num_concurrent=line.api.concurrency,
             max_length=context_length,  # 2048 otherwise, whatever the model takes
             seed=SEED,
         )
         self.line = line
         self.context_length = context_length
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer = load_tokenizer(folder) if tokenizer is None else tokenizer
+        self.tokenizer_backend, self.tokenized_requests = "huggingface", True
         self.dialect: Dialect | None = None
 
     def _create_payload(
@@ -209,6 +208,47 @@ class RemedeCompletions(LocalCompletionsAPI):
             for _, context, option in requests
         ]
 
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+        """Texts by our own transport: the parent's takes a proxy of the environment and logs what a refusal quotes."""
+
+        def payload(context: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+            most: int = wanted.get("max_gen_toks") or wanted.get("max_tokens") or self._max_gen_toks
+            room = self.max_length - most
+            ids = self.tok_encode(str(context))[-max(room, 1) :]
+            return self._create_payload([ids], generate=True, gen_kwargs=wanted, seed=self._seed)
+
+        return generated(self.line, requests, payload, lambda body: _text_of(choices_of(body, 1)[0]))
+
+
+def generated(
+    line: Line,
+    requests: Any,
+    payload: Callable[[Any, dict[str, Any]], dict[str, Any]],
+    read: Callable[[dict[str, Any]], str],
+) -> list[str]:
+    """What the harness asks to be written, in its order. Raises Unfinished, and InputError for a refused request."""
+    texts: dict[int, str] = {}
+
+    def keeper(place: int) -> Callable[[str], None]:
+        return lambda text: texts.update({place: text})
+
+    asked = (
+        (payload(request.args[0], dict(request.args[1])), read, keeper(place)) for place, request in enumerate(requests)
+    )
+    try:
+        ask_all(line, asked)
+    except Refusal as refusal:
+        named = f", {refusal.field}" if refusal.field else ""
+        raise InputError(f"{line.server}: refuses a request to write text (HTTP {refusal.status}{named})") from None
+    return [texts[place] for place in range(len(requests))]
+
+
+def _text_of(choice: dict[str, Any]) -> str:
+    text = choice.get("text")
+    if not isinstance(text, str):
+        raise Malformed("without a text")
+    return text
+
 
 def _keeper(keep: Callable[[int, Answered], None], place: int) -> Callable[[Answered], None]:
     return lambda answer: keep(place, answer)
@@ -231,21 +271,3 @@ def _check_count(body: dict[str, Any], sent: int, dialect: Dialect) -> None:
     counted = prompt_tokens_of(body)
     if dialect.counts and counted != sent:
         raise Malformed(f"a prompt of {counted} tokens where {sent} were sent: it is cut, or tokens were added")
-
-
-def keep_prompts_out_of_logs() -> None:
-    """lm-eval writes a failed request's whole reply to its log, and with echo the reply holds the prompt."""
-    logger = logging.getLogger("lm_eval.models.api_models")
-    if not any(isinstance(known, _NoReplies) for known in logger.filters):
-        logger.addFilter(_NoReplies())
-
-
-class _NoReplies(logging.Filter):
-    """Keeps what a record is about and drops what it quotes."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.WARNING:
-            record.msg = "a request failed; what it said is kept out of this log, since it may quote a prompt"
-            record.args = ()
-            record.exc_info = None
-        return True

@@ -127,7 +127,7 @@ def _score_completions(
         raise InputError(f"{line.server}: needs the folder of its tokenizer; give --tokenizer FOLDER")
     tokenizer = load_tokenizer(folder)
     context = context_length(cfg, line, folder)
-    model = RemedeCompletions(line, context)
+    model = RemedeCompletions(line, context, tokenizer)
     prompts = {
         (part.task, part.split): encode_prompts(
             tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context, examples[part.task].text

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lang1.errors import ConfigError
 
-_ADDRESS = re.compile(r"(?P<chat>chat\+)?(?P<url>https?://[^#\s]+?)/*#(?P<model>\S.*)")
+_ADDRESS = re.compile(r"(?P<chat>chat\+)?(?P<url>(?i:https?)://[^#\s]+?)/*#(?P<model>[^\s#?][^#?]*)")
 FORM = "http://HOST:PORT/v1#MODEL, or chat+http://HOST:PORT/v1#MODEL"
 
 
@@ -38,21 +38,35 @@ class Server:
 
 def is_server(text: str) -> bool:
     """True for an address, false for a folder."""
-    return re.match(r"(chat\+)?https?://", text) is not None
+    return re.match(r"(chat\+)?https?://", text, re.IGNORECASE) is not None
 
 
 def parse_server(text: str, tokenizer: Path | None = None) -> Server:
     """The server of an address. Raises ConfigError for one that names no model, or that holds a password."""
-    found = _ADDRESS.fullmatch(text)
-    shown = re.sub(r"//[^/@]*@", "//...@", text)
-    if found is None:
-        raise ConfigError(f"--model {shown}: not an address of a served model; write {FORM}")
-    parts = urlsplit(found["url"])
-    if parts.username is not None or parts.query:
+    if "@" in (text.rpartition("#")[0] or text) or "?" in text:
         raise ConfigError(
-            f"--model {shown.partition('?')[0]}: a user, password or query in the address; keys go into an environment "
+            f"--model {_without_secrets(text)}: a user, password or query in the address; keys go into an environment "
             "variable that evaluate.api.api_key_env names"
         )
+    found = _ADDRESS.fullmatch(text)
+    if found is None or not _has_host(found["url"]):
+        raise ConfigError(f"--model {_without_secrets(text)}: not an address of a served model; write {FORM}")
     if tokenizer is None and not found["chat"]:
         raise ConfigError(f"--model {text}: give the folder of its tokenizer: --tokenizer FOLDER, or NAME=FOLDER")
     return Server(found["url"], found["model"], "chat" if found["chat"] else "completions", tokenizer)
+
+
+def _has_host(url: str) -> bool:
+    """True for a host, with a number behind it or none: a password cut short may stand in its place."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _without_secrets(text: str) -> str:
+    """An address that is refused, without what may be a password: all before its last @, all behind a ?, and a port
+    that is no number."""
+    shown = re.sub(r"//.*@", "//...@", text, flags=re.DOTALL).partition("?")[0]
+    return re.sub(r"(//[^/:@\[]*):(?!\d+(?:[/#]|$))[^/]*", r"\1:...", shown)

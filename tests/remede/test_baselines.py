@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xgboost
 from small_benchmark import write_tasks
 
 from lang1 import runs
@@ -81,6 +82,19 @@ def test_the_budget_is_kept_and_a_larger_one_only_adds_candidates(folder: Path, 
     settings = [tuple(sorted((k, v) for k, v in t.items() if k != "validation")) for t in more["trials"]]
     assert len(set(settings)) == 6
     assert baselines.draw(name, 6, 1) == baselines.draw(name, 6, 1) != baselines.draw(name, 6, 2)
+
+
+def test_rows_are_binned_once_however_many_candidates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    inner = xgboost.DMatrix
+
+    def counted(values: Any, *more: Any, **options: Any) -> xgboost.DMatrix:
+        made.append(values.shape[0])
+        return inner(values, *more, **options)
+
+    monkeypatch.setattr(xgboost, "DMatrix", counted)
+    test, *_ = fitted(folder, "tfidf+xgboost", "readmission", 4)
+    assert len(made) == 3 and made[-1] == len(test.labels)
 
 
 @pytest.mark.parametrize("name", ["tfidf+xgboost", "tfidf+logistic"])

@@ -26,7 +26,7 @@ from lang1.config import FinetuneConfig, TaskId
 from lang1.corpus.hashes import hash_id
 from lang1.errors import ConfigError, InputError, require_package
 from lang1.models.encoder import positions_of
-from lang1.models.export import WEIGHTS, export_model, load_weights
+from lang1.models.export import WEIGHTS, check_tokenizer_copies, export_model, load_weights
 from lang1.models.fast import use_fast_attention
 from lang1.models.load import is_encoder
 from lang1.scoring.options import WIDTHS
@@ -166,6 +166,8 @@ def build(cfg: FinetuneConfig, base: BaseModel, seed: int, is_empty: bool = Fals
 
     `is_empty`: without weights, to be filled by another process (spreading.py).
     """
+    if not is_empty:
+        check_tokenizer_copies(base.tokenizer_folder)
     net = base.load(seed, is_empty)
     if cfg.method == "full":
         return net, None

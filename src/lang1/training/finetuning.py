@@ -166,9 +166,9 @@ def build(cfg: FinetuneConfig, base: BaseModel, seed: int, is_empty: bool = Fals
 
     `is_empty`: without weights, to be filled by another process (spreading.py).
     """
+    net = base.load(seed, is_empty)
     if not is_empty:
         check_tokenizer_copies(base.tokenizer_folder)
-    net = base.load(seed, is_empty)
     if cfg.method == "full":
         return net, None
     wrapped = add_adapters(net, cfg.lora, seed)

@@ -20,6 +20,7 @@ from lang1.errors import InputError
 from lang1.models.load import load_model, load_scorer, load_tokenizer
 from lang1.remede.provenance import describe_model
 from lang1.training import finetune, pretrain, sweep
+from lang1.training.base_model import BaseModel
 
 CFG = FinetuneConfig(
     tasks=("mortality",),
@@ -163,7 +164,7 @@ def test_a_package_that_is_missing_is_named_with_the_line_to_type(
 
 def test_an_encoder_is_no_causal_language_model(encoder: Path) -> None:
     """transformers would read it as a decoder that lacks nothing, and answer by it."""
-    for read in (load_model, lambda folder: load_scorer(folder, torch.float32)):
+    for read in (load_model, lambda folder: load_scorer(folder, torch.float32), lambda f: BaseModel(f, False).load(0)):
         with pytest.raises(InputError, match=r"an encoder, not a causal language model"):
             read(encoder)
 

@@ -33,10 +33,7 @@ def load_model(folder: Path, config: Any = None) -> Any:
     from transformers import AutoModelForCausalLM
 
     place, options = _source(folder)
-    if is_encoder(folder):  # transformers would read it as a decoder that lacks nothing
-        raise InputError(
-            f"{folder}: an encoder, not a causal language model; only finetune, sweep and evaluate take it"
-        )
+    refuse_encoder(folder)
     _refuse_pickle(folder)
     hide_progress_bars()
     wanted = "a GGUF file of a causal model" if options else "a Hugging Face folder with safetensors"
@@ -124,6 +121,14 @@ def is_encoder(folder: Path) -> bool:
     except (ValueError, AttributeError):
         return False  # load_config says what is wrong with it
     return any(str(name).endswith(("ForMaskedLM", "ForSequenceClassification")) for name in named)
+
+
+def refuse_encoder(folder: Path) -> None:
+    """Raise InputError for an encoder: transformers would read it as a causal LM that lacks nothing."""
+    if is_encoder(folder):
+        raise InputError(
+            f"{folder}: an encoder, not a causal language model; only finetune, sweep and evaluate take it"
+        )
 
 
 def without_dropout(config: Any) -> Any:

@@ -12,8 +12,15 @@ from typing import Any
 
 from lang1 import runs
 from lang1.models.build import build_from_config
-from lang1.models.export import FACTS, HASHES, TOKENIZER, check_hashes, check_tokenizer_copies, read_checkpoint
-from lang1.models.load import check_vocabulary, load_config, load_model, load_tokenizer, without_dropout
+from lang1.models.export import FACTS, HASHES, TOKENIZER, check_hashes, read_checkpoint
+from lang1.models.load import (
+    check_vocabulary,
+    load_config,
+    load_model,
+    load_tokenizer,
+    refuse_encoder,
+    without_dropout,
+)
 from lang1.models.origin import NO_PRETRAINING, Pretraining, pretraining_of, read_pretraining
 
 
@@ -64,6 +71,7 @@ class BaseModel:
 
         Raises InputError where it cannot be had, or is not of its tokenizer.
         """
+        refuse_encoder(self.folder)
         config = without_dropout(load_config(self.folder))
         if is_empty:
             return _modules(config)
@@ -75,13 +83,8 @@ class BaseModel:
         else:
             model = load_model(self.folder, config)
             _forget_quantiser(model)
-        self.check_tokenizer(model)
-        return model
-
-    def check_tokenizer(self, model: Any) -> None:
-        """Raise InputError unless its tokenizer is of `model`, and can be exported with it."""
         check_vocabulary(self.folder, model, self.tokenizer())
-        check_tokenizer_copies(self.tokenizer_folder)
+        return model
 
 
 def _forget_quantiser(model: Any) -> None:

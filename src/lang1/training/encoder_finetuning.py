@@ -21,7 +21,7 @@ from lang1.errors import ConfigError, InputError
 from lang1.models.build import draw_weights
 from lang1.models.encoder import SpecialIds, draw_head, is_of_head, load_classifier, special_ids
 from lang1.models.export import check_hashes, read_checkpoint
-from lang1.models.load import load_config, without_dropout
+from lang1.models.load import check_vocabulary, load_config, without_dropout
 from lang1.scoring.encoder import encode_notes, masked_logits
 from lang1.scoring.options import padded
 from lang1.tasks.prompts import Question
@@ -69,7 +69,7 @@ class EncoderBase(BaseModel):
         else:
             net = load_classifier(self.folder, labels)
         draw_head(net, seed)
-        self.check_tokenizer(net)
+        check_vocabulary(self.folder, net, self.tokenizer())
         net.config.problem_type = None
         net.config.id2label = {
             first + k: f"{name}: {option}"

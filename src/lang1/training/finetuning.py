@@ -26,7 +26,7 @@ from lang1.config import FinetuneConfig, TaskId
 from lang1.corpus.hashes import hash_id
 from lang1.errors import ConfigError, InputError, require_package
 from lang1.models.encoder import positions_of
-from lang1.models.export import WEIGHTS, export_model, load_weights
+from lang1.models.export import WEIGHTS, check_tokenizer_copies, export_model, load_weights
 from lang1.models.fast import use_fast_attention
 from lang1.models.load import is_encoder
 from lang1.scoring.options import WIDTHS
@@ -167,6 +167,8 @@ def build(cfg: FinetuneConfig, base: BaseModel, seed: int, is_empty: bool = Fals
     `is_empty`: without weights, to be filled by another process (spreading.py).
     """
     net = base.load(seed, is_empty)
+    if not is_empty:
+        check_tokenizer_copies(base.tokenizer_folder)
     if cfg.method == "full":
         return net, None
     wrapped = add_adapters(net, cfg.lora, seed)

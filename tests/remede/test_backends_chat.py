@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,31 @@ def test_the_instruction_is_a_system_message(app: Any, model: Path, tasks: Path,
     with server.serving() as url:
         run(tmp_path / "scores", tasks, {"chat": chat(url, model)}, cfg)
     assert server.asked[-1]["messages"][0] == {"role": "system", "content": "Answer with a letter."}
+
+
+def test_the_harness_reads_an_answer_with_the_options_own_words(app: Any, tmp_path: Path) -> None:
+    from lm_eval.api.instance import Instance
+
+    from lang1.remede.backends.chat import RemedeChat
+    from lang1.remede.backends.transport import Line
+
+    shot = "Rain?\nA. yes\nB. no\nAnswer: B\n\n"
+    asked = [
+        Instance("loglikelihood", {}, (f"{shot}Snow on {day}?\nA. no\nB. yes\nAnswer:", f" {letter}"), 0)
+        for day in ("Monday", "Tuesday")
+        for letter in "AB"
+    ]
+
+    def tell(body: Body, answer: Body) -> Body:
+        said = {"Monday": "B. yes", "Tuesday": "B. no"}  # of the question, and of the example before it
+        text = body["messages"][-1]["content"]
+        for choice in answer["choices"]:
+            choice["message"]["content"] = next((words for day, words in said.items() if day in text), "B")
+        return answer
+
+    with Twisted(app, mute, tell).serving() as url:
+        found = RemedeChat(Line(chat(url), SAMPLED), 5).loglikelihood(asked)
+    assert [math.exp(value) for value, _ in found] == pytest.approx([0, 1, 0.5, 0.5])
 
 
 # --- reading answers

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,6 +30,8 @@ from lang1.remede.backends.answers import (
 from lang1.remede.backends.completions import generated
 from lang1.remede.backends.transport import Line, Malformed, Refusal, ask_all
 from lang1.tasks.prompts import LETTERS
+
+_OPTION_LINE = re.compile(r"^\(?([A-Z])[.)] (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class RemedeChat(LocalChatCompletion):
         for request in requests:
             context, option = request.args
             contexts.setdefault(str(context), []).append(str(option).strip())
-        rows = [ChatRow(text, text, [""] * len(set(options))) for text, options in contexts.items()]
+        rows = [ChatRow(text, text, options_in(text, len(set(options)))) for text, options in contexts.items()]
         for row, options in zip(rows, contexts.values(), strict=True):
             if sorted(set(options)) != list(LETTERS[: len(row.options)]):
                 raise InputError(f"{self.line.server}: a chat is scored on letters from A on, not on other options")
@@ -176,6 +179,12 @@ class RemedeChat(LocalChatCompletion):
             return dict(self._create_payload(messages, generate=True, gen_kwargs=wanted, seed=self.seed))
 
         return generated(self.line, requests, payload, lambda body: texts_of(body, 1)[0])
+
+
+def options_in(text: str, count: int) -> list[str]:
+    """The words of `count` options as a question's last lines give them (`B. Yes`); empty where no line does."""
+    written = {found[1]: found[2] for found in _OPTION_LINE.finditer(text)}
+    return [written.get(letter, "") for letter in LETTERS[:count]]
 
 
 def counted(answers: Sequence[str], options: Sequence[str], prompt_tokens: int | None) -> ChatAnswered:

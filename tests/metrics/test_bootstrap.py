@@ -90,6 +90,17 @@ def test_every_resample_draws_as_many_patients_as_there_are() -> None:
     assert (counts == 0).mean() == pytest.approx((6 / 7) ** 7, abs=0.02)
 
 
+def test_few_patients_with_many_rows_take_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    clusters = rng.integers(0, 20, 50_000)
+    positive = rng.random(50_000) < 0.2
+    ranking = rank(positive, rng.normal(size=50_000) + positive, clusters)
+    tracemalloc.start()
+    bootstrap_auroc([ranking], 20, resamples=300, seed=1, name="x")
+    assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    tracemalloc.stop()
+
+
 def test_the_block_size_changes_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(draw_counts(11, 50, 3, "x")))
     monkeypatch.setattr("lang1.metrics.bootstrap._CELLS", 40)

@@ -43,6 +43,15 @@ def test_temperature_is_found_again(options: int) -> None:
     np.testing.assert_allclose(found.apply(sharpen(p_NK, 3.0)), p_NK, atol=0.03)
 
 
+def test_a_temperature_at_its_bound_is_told() -> None:
+    labels, p_NK = cohort(2, 300)
+    assert fitted("temperature", labels, p_NK).facts["at_bound"] is False
+    never_wrong = 0.5 + 0.1 * (np.eye(2)[labels] - 0.5)
+    assert fitted("temperature", labels, never_wrong).facts["at_bound"] is True
+    knows_nothing = np.eye(2)[1 - labels]
+    assert fitted("temperature", labels, 0.4 + 0.2 * knows_nothing).facts["at_bound"] is True
+
+
 def test_platts_line_is_the_maximum_for_his_smoothed_targets() -> None:
     labels, p_NK = cohort(2, 500)
     found = fitted("platt", labels, sharpen(p_NK, 2.0)).facts["options"]["1"]

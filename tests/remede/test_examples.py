@@ -114,7 +114,9 @@ def test_evaluate_scores_what_reads_as_examples_note_and_question(inputs: Any, c
         assert row["prompt_tokens"] == len(ids)
         np.testing.assert_allclose([row["p_0"], row["p_1"]], option_probabilities(logits[None])[0], atol=1e-5)
         assert (row["shots"], row["shots_cut_words"]) == (2, sum(before.cut_words))
-    facts = runs.read_json(out / "metrics.json")["facts"]
+    metrics = runs.read_json(out / "metrics.json")
+    facts = metrics["facts"]
+    assert [row["shots_cut_words"] for row in metrics["rows"]] == [sum(before.cut_words)]  # told once, not a row
     assert facts["shots"]["mortality"] == before.facts()
 
 

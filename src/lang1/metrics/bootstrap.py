@@ -82,11 +82,14 @@ def rank(positive: NDArray[np.bool_], scores: Floats, clusters: Ints) -> Ranking
     )
 
 
-def draw_counts(clusters: int, resamples: int, seed: int, name: str) -> Iterator[Ints]:
-    """Blocks of (resamples, clusters): how often each cluster is drawn. `name` keeps streams of calls apart."""
+def draw_counts(clusters: int, resamples: int, seed: int, name: str, longest: int = 0) -> Iterator[Ints]:
+    """Blocks of (resamples, clusters): how often each cluster is drawn. `name` keeps streams of calls apart.
+
+    `longest`: the longest array that is made of one resample, where it is longer than the clusters; smaller blocks.
+    """
     digest = hashlib.sha256(name.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-    block = max(1, _CELLS // max(clusters, 1))
+    block = max(1, _CELLS // max(clusters, longest, 1))
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         drawn = rng.integers(0, clusters, size=(size, clusters))
@@ -133,16 +136,19 @@ def _auroc(ranking: Ranking, drawn_BP: Ints, before_BN: Ints) -> Floats:
     return np.divide(won_B, pairs_B, out=np.full(len(won_B), np.nan), where=pairs_B > 0)
 
 
-def bootstrap(statistics: Sequence[Statistic], clusters: int, *, resamples: int, seed: int, name: str) -> list[Floats]:
+def bootstrap(
+    statistics: Sequence[Statistic], clusters: int, *, resamples: int, seed: int, name: str, longest: int = 0
+) -> list[Floats]:
     """Every statistic on the same resamples, each (resamples,) or (resamples, values).
 
+    `longest`: rows, or cells, that a statistic looks at in each resample: few patients with many rows need memory too.
     Matrix products run on one thread: they are small, and how many threads share a sum changes its last bits.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     parts: list[list[Floats]] = [[] for _ in statistics]
     with threadpool_limits(1, user_api="blas"):
-        for counts_BC in draw_counts(clusters, resamples, seed, name):
+        for counts_BC in draw_counts(clusters, resamples, seed, name, longest):
             for part, statistic in zip(parts, statistics, strict=True):
                 part.append(statistic(counts_BC))
     return [np.concatenate(part) for part in parts]
@@ -155,7 +161,8 @@ def bootstrap_auroc(
     draws = np.full((resamples, len(rankings)), np.nan)
     there = [column for column, ranking in enumerate(rankings) if ranking is not None]
     statistics = [partial(resampled_auroc, ranking) for ranking in rankings if ranking is not None]
-    found = bootstrap(statistics, clusters, resamples=resamples, seed=seed, name=name)
+    longest = max((len(r.positive_clusters) + len(r.negative_clusters) for r in rankings if r is not None), default=0)
+    found = bootstrap(statistics, clusters, resamples=resamples, seed=seed, name=name, longest=longest)
     for column, values in zip(there, found, strict=True):
         draws[:, column] = values
     return draws

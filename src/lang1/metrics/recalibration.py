@@ -56,7 +56,9 @@ def _fit_temperature(labels: Ints, p_NK: Floats, facts: dict[str, Any]) -> Recal
     bounds = np.log(_COLDEST), np.log(_HOTTEST)
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8})
     temperature = float(np.exp(found.x))
-    return Recalibration(lambda p: _sharpen(p, temperature), facts | {"temperature": temperature})
+    # no temperature within the bounds is best: colder where the model is never wrong, hotter where it knows nothing
+    at_bound = bool(np.abs(found.x - np.array(bounds)).min() < 1e-3)
+    return Recalibration(lambda p: _sharpen(p, temperature), facts | {"temperature": temperature, "at_bound": at_bound})
 
 
 def _sharpen(p_NK: Floats, temperature: float) -> Floats:

@@ -3,7 +3,8 @@
 The rows' residuals (probability less outcome) are smoothed over [0, 1] with a Gaussian of width s that is reflected
 at both ends; smECE_s is the mean size of what is left, and smECE is the s for which smECE_s = s. Residuals are put on
 a grid of 256 cells by linear weights, and smoothed in their cosine transform, in which a reflected Gaussian is a
-factor a frequency: exact but for the grid, whose cell is far below any width that is found.
+factor a frequency: exact but for the grid. An error below a cell, 0.004, is that of the cells: smoothing by a narrower
+Gaussian changes next to nothing.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lang1.errors import InputError
-from lang1.metrics.bootstrap import holm, interval, paired_p
+from lang1.metrics.bootstrap import interval, paired_p
 from lang1.remede import measure
 from lang1.remede.details import Scored
 from lang1.remede.folders import ModelScores, open_model
@@ -45,7 +45,7 @@ def compare_models(a: Path, b: Path, *, resamples: int, seed: int, by: measure.B
         tables = {side: read_scores(files[side][task, split]) for side in sides}
         _require_same_rows(a, b, task, split, tables)
         rows += _differences(measure.group_scores(task, split, tables), sides, resamples, seed, by)
-    _add_holm(rows)
+    measure.add_holm(rows, "split", "metric")
     return {
         **{side: _describe(found) for side, found in sides.items()},
         "rows": rows,
@@ -128,7 +128,7 @@ def _differences(
                 "ci_normal_high": bounds.normal_high,
                 "undefined_resamples": bounds.undefined,
                 "p": None if difference is None else paired_p(draws),
-                "p_delong": measure.compare(group, "a", "b", sampled)["p_delong"] if metric == "auroc" else None,
+                "p_delong": measure.p_delong(sampled["a"], sampled["b"]) if metric == "auroc" else None,
             }
         )
     return rows
@@ -143,16 +143,6 @@ def _contamination(side: ModelScores, group: measure.Group) -> str | None:
         if (row["model"], row["task"], row["split"]) == (side.model, group.task, group.split):
             return row.get("contamination")
     return None
-
-
-def _add_holm(rows: list[dict[str, Any]]) -> None:
-    """Holm over the tasks of each split and metric."""
-    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        families.setdefault((row["split"], row["metric"]), []).append(row)
-    for family in families.values():
-        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = p
 
 
 # --- as text -----------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from lang1.metrics.bootstrap import (
     Statistic,
     bootstrap,
     bootstrap_auroc,
+    holm,
     interval,
     paired_p,
     rank,
@@ -131,6 +132,7 @@ def resample(
         resamples=resamples,
         seed=seed,
         name=f"{group.task}/{group.split}",
+        longest=len(group.labels) * group.options,
     )
     draws = iter(found)
     sampled = {model: reader.read([next(draws) for _ in reader.statistics]) for model, reader in readers.items()}
@@ -367,13 +369,23 @@ def compare(group: Group, a: str, b: str, sampled: dict[str | None, Resampled]) 
         "ci_low": bounds.low,
         "ci_high": bounds.high,
         "p": None if difference is None else paired_p(draws),
-        "p_delong": _p_delong(difference, mine.influence, other.influence),
+        "p_delong": p_delong(mine, other),
         "undefined_resamples": bounds.undefined,
     }
 
 
-def _p_delong(difference: float | None, a: Floats | None, b: Floats | None) -> float | None:
-    """DeLong's paired p, of what is resampled: patients, or rows."""
-    if difference is None or a is None or b is None:
+def p_delong(a: Resampled, b: Resampled) -> float | None:
+    """DeLong's paired p of the headline, of what is resampled: patients, or rows."""
+    if a.value is None or b.value is None or a.influence is None or b.influence is None:
         return None
-    return delong.p_value(difference, delong.standard_error(a - b))
+    return delong.p_value(a.value - b.value, delong.standard_error(a.influence - b.influence))
+
+
+def add_holm(rows: list[dict[str, Any]], *family: str) -> None:
+    """Give each row `p_holm`: `p` corrected over the rows that agree in the columns `family`, which differ in task."""
+    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        families.setdefault(tuple(row[column] for column in family), []).append(row)
+    for members in families.values():
+        for row, p in zip(members, holm([row["p"] for row in members]), strict=True):
+            row["p_holm"] = p

@@ -16,7 +16,6 @@ import numpy as np
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError
-from lang1.metrics.bootstrap import holm
 from lang1.metrics.ranking import Floats
 from lang1.metrics.recalibration import Recalibration, fit
 from lang1.remede import measure
@@ -36,7 +35,7 @@ SUBJECTS = ("lang1 finetuned joint", "lang1 finetuned")
 
 WITHOUT_PROMPT = ("classifier", "encoder")
 """methods of models that are given the note and no question"""
-COUNTED = ("shots_cut_words", "options_missing", "answers_refused")
+COUNTED = ("options_missing", "answers_refused")
 """columns of a score file whose sums stand in metrics.json, where the file has them"""
 
 Rows = dict[tuple[str, str], TaskRows]
@@ -89,7 +88,7 @@ def write_numbers(
         fitted = {} if split == "val" else maps.get(task, {})
         said = _said_of_rows(part, known)
         _measure_group(cfg, group, truth_NK, tables, fitted, subject, seed, made, said, known.get("models", {}))
-    _add_holm(made.comparisons)
+    measure.add_holm(made.comparisons, "split", "model_b")
     facts = _facts(cfg, stage, made, subject, truths is not None, skipped, seed, known)
     runs.write_json(stage.out / "metrics.json", {"rows": made.details, "facts": facts})
     runs.write_json(stage.out / "calibration.json", made.curves)
@@ -238,6 +237,12 @@ def _said_of_scores(table: pa.Table) -> dict[str, Any]:
         "prompt_tokens": _total(table["prompt_tokens"]),
         "truncated_tokens": _total(cut),
         "truncated_rows": int(pc.sum(pc.greater(cut, 0)).as_py() or 0) if has else None,
+        # one set of examples stands before every row, and each row tells of it: told once, not summed
+        **(
+            {"shots_cut_words": pc.max(table[words]).as_py()}
+            if (words := "shots_cut_words") in table.column_names
+            else {}
+        ),
         **{name: _total(table[name]) for name in COUNTED if name in table.column_names},
     }
 
@@ -283,13 +288,3 @@ def _contamination_by_split(details: list[dict[str, Any]]) -> dict[str, dict[str
         split = counts.setdefault(row["split"], {})
         split[row["contamination"]] = split.get(row["contamination"], 0) + 1
     return counts
-
-
-def _add_holm(comparisons: list[dict[str, Any]]) -> None:
-    """Holm over the tasks of each split and alternative."""
-    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in comparisons:
-        families.setdefault((row["split"], row["model_b"]), []).append(row)
-    for family in families.values():
-        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = p

@@ -91,7 +91,7 @@ def make_table(paths: list[Path], how: Format, split: str | None = None, metric:
 
 
 def build_board(folders: list[ScoresFolder], split: str | None, metric: str) -> Board:
-    """What the table says. Raises InputError when no evaluation has the split, or one was made by an older version."""
+    """What the table says. Raises InputError when no evaluation has the split."""
     split = split or str(folders[0].facts.get("headline_split"))
     entries = [entry for folder in folders for entry in _entries(folder, split)]
     if not entries:
@@ -161,7 +161,7 @@ def _cell(row: dict[str, Any] | None, key: str, usual: str | None, best: float |
         interval="" if low is None or high is None else f"[{low:.3f}, {high:.3f}]",
         counts=f"n {row['n']:,}, {counted}",
         marks=tuple(mark for mark in marks if mark),
-        is_best=value is not None and value == best and "R" not in marks and "r" not in marks and "N" not in marks,
+        is_best=value is not None and value == best and not {"R", "r", "N", "?"} & set(marks),
     )
 
 

@@ -50,10 +50,10 @@ def decision_panels(curves: list[DecisionCurve]) -> list[Panel]:
         with figures.style():
             figure = figures.new_figure(PANEL, 2.6, MARGINS)
             axes = figure.add_subplot()
-            _references(axes, here[0])
+            last = _limit(axes, here)
+            _references(axes, here[0], last)
             for curve in here:
-                _line(axes, curve)
-            _limits(axes, here)
+                _line(axes, curve, last)
             axes.set_xlabel("threshold probability")
             axes.set_ylabel("net benefit a row")
             axes.set_title(words.task(task))
@@ -63,16 +63,17 @@ def decision_panels(curves: list[DecisionCurve]) -> list[Panel]:
     return panels
 
 
-def _references(axes: Axes, curve: DecisionCurve) -> None:
+def _references(axes: Axes, curve: DecisionCurve, last: float) -> None:
     axes.axhline(0, color=figures.INK, linewidth=1.0)
-    points = [(t, value) for t, value in zip(curve.thresholds, curve.treat_all, strict=True) if value is not None]
+    columns = zip(curve.thresholds, curve.treat_all, strict=True)
+    points = [(t, value) for t, value in columns if value is not None and t <= last]
     axes.plot([t for t, _ in points], [value for _, value in points], color=figures.MUTED, linewidth=1.2, linestyle=":")
 
 
-def _line(axes: Axes, curve: DecisionCurve) -> None:
+def _line(axes: Axes, curve: DecisionCurve, last: float) -> None:
     look = figures.look(curve.model)
     columns = zip(curve.thresholds, curve.net_benefit, curve.low, curve.high, strict=True)
-    points = [(t, value, low, high) for t, value, low, high in columns if value is not None]
+    points = [(t, value, low, high) for t, value, low, high in columns if value is not None and t <= last]
     x = [t for t, *_ in points]
     style = "-" if curve.recalibration is None else DASHED
     axes.plot(x, [value for _, value, *_ in points], color=look.colour, linewidth=1.3, linestyle=style)
@@ -82,14 +83,19 @@ def _line(axes: Axes, curve: DecisionCurve) -> None:
         axes.fill_between([t for t, *_ in bounded], *ends, color=look.colour, alpha=0.13, linewidth=0)
 
 
-def _limits(axes: Axes, curves: list[DecisionCurve]) -> None:
-    """From a little below nobody's 0 to the highest value; up to the last threshold where a model is worth more."""
+def _limit(axes: Axes, curves: list[DecisionCurve]) -> float:
+    """From a little below nobody's 0 to the highest value; up to the last threshold where a model is worth more.
+
+    Returns that threshold: what is drawn beyond would be cut off, yet be as wide as before to a browser.
+    """
     values = [(t, v) for c in curves for t, v in zip(c.thresholds, c.net_benefit, strict=True) if v is not None]
     everyone = [value for value in curves[0].treat_all if value is not None]
     top = max([0.005, *(value for _, value in values), *everyone])
     last = max([0.1, *(t for t, value in values if value > 0.02 * top)])
     axes.set_ylim(-0.25 * top, 1.08 * top)
-    axes.set_xlim(0, min(last + 0.05, max(curves[0].thresholds)))
+    last = min(last + 0.05, max(curves[0].thresholds))
+    axes.set_xlim(0, last)
+    return last
 
 
 def _tell(curves: list[DecisionCurve]) -> str:

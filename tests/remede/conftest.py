@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+from api_servers import write_letter_model
 from evaluation import CONFIG, MODELS, Evaluation
 from small_benchmark import write_model, write_tasks
 
 from lang1 import runs
 from lang1.config import EvaluateConfig
+from live import real_app
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +31,14 @@ def evaluation(inputs: Evaluation) -> Evaluation:
 @pytest.fixture(scope="session")
 def config() -> EvaluateConfig:
     return CONFIG
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the tests of served models serve; a file may have another of its own."""
+    return write_letter_model(tmp_path_factory.mktemp("letters") / "model")
+
+
+@pytest.fixture(scope="module")
+def app(model: Path) -> Any:
+    return real_app(model)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api_servers import CONFIG, completions, probabilities, run, scores, write_letter_model
+from api_servers import CONFIG, completions, probabilities, run, scores
 from fastapi.responses import JSONResponse
 from small_benchmark import write_tasks
 
@@ -20,16 +20,6 @@ from live import Body, Twisted, real_app, without
 ALL = replace(CONFIG, tasks=("los",), api=replace(CONFIG.api, top_logprobs=1000))
 """as many log-probabilities as the vocabulary has"""
 AGREE = 1e-3
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_letter_model(tmp_path_factory.mktemp("letters") / "model")
-
-
-@pytest.fixture(scope="module")
-def app(model: Path) -> Any:
-    return real_app(model)
 
 
 @pytest.fixture(scope="module")

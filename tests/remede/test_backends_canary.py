@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_servers import CONFIG, chat, completions, write_letter_model
+from api_servers import CONFIG, chat, completions
 from fastapi.responses import JSONResponse
 
 from lang1.config import ApiConfig
@@ -20,16 +20,6 @@ from lang1.remede.backends.transport import Line
 from live import Body, Twisted, real_app, serving, without
 
 LONGEST = 200
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_letter_model(tmp_path_factory.mktemp("letters") / "model")
-
-
-@pytest.fixture(scope="module")
-def app(model: Path) -> Any:
-    return real_app(model)
 
 
 def options(backend: RemedeCompletions) -> list[int]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api_servers import CONFIG, chat, probabilities, run, scores, write_letter_model
+from api_servers import CONFIG, chat, probabilities, run, scores
 from small_benchmark import write_tasks
 
 from lang1.config import ApiConfig
 from lang1.remede.backends.answers import named_option
 from lang1.remede.backends.chat import counted, draw_seed
-from live import Body, Twisted, real_app, serving, without
+from live import Body, Twisted, serving, without
 
 SAMPLED = replace(CONFIG.api, max_answer_tokens=1)
 mute = without("logprobs", "top_logprobs")
@@ -29,16 +29,6 @@ def _quiet() -> Iterator[None]:
 
     runs.set_quiet(True)
     yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_letter_model(tmp_path_factory.mktemp("letters") / "model")
-
-
-@pytest.fixture(scope="module")
-def app(model: Path) -> Any:
-    return real_app(model)
 
 
 @pytest.fixture(scope="module")

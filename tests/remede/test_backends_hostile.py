@@ -14,29 +14,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api_servers import CONFIG, chat, completions, probabilities, run, write_letter_model
+from api_servers import CONFIG, chat, completions, probabilities, run
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from small_benchmark import write_tasks
 
 from lang1.errors import InputError, Unfinished
 from lang1.remede.backends import transport
-from live import Body, Twisted, real_app, without
+from live import Body, Twisted, without
 
 ONE = replace(CONFIG, tasks=("mortality",), max_rows=12)
 ONCE = replace(ONE, api=replace(CONFIG.api, retries=0, max_answer_tokens=1))
 CANARY_REQUESTS = 12
 ECHO_ONLY = without("logprob_token_ids")
 TOP_ONLY = without("logprob_token_ids", "echo", "return_tokens_as_token_ids")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_letter_model(tmp_path_factory.mktemp("letters") / "model")
-
-
-@pytest.fixture(scope="module")
-def app(model: Path) -> Any:
-    return real_app(model)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from api_servers import CONFIG, chat, completions, run, scores, write_letter_model
+from api_servers import CONFIG, chat, completions, run, scores
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from small_benchmark import FILLER, SIGNS, write_tasks
 
@@ -29,16 +29,6 @@ from live import Body, Twisted, real_app, without
 ONE = replace(CONFIG, tasks=("mortality",))
 WORDS = {*FILLER, *SIGNS} - {"on", "the", "with", "plan", "today", "seen"}
 """words of notes that no message of ours uses"""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_letter_model(tmp_path_factory.mktemp("letters") / "model")
-
-
-@pytest.fixture(scope="module")
-def app(model: Path) -> Any:
-    return real_app(model)
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from api_servers import CONFIG, chat, completions, write_letter_model
+from api_servers import CONFIG, chat, completions
 from small_benchmark import write_comprehension
 
 from lang1 import runs
 from lang1.errors import InputError
 from lang1.models.load import load_tokenizer
 from lang1.remede.comprehension import evaluate_comprehension
-from live import Twisted, real_app, without
+from live import Twisted, without
 
 ALL = replace(CONFIG, api=replace(CONFIG.api, top_logprobs=1000), shots=1, shot_tokens=8)
 
@@ -26,16 +26,6 @@ ALL = replace(CONFIG, api=replace(CONFIG.api, top_logprobs=1000), shots=1, shot_
 def _quiet() -> Iterator[None]:
     runs.set_quiet(True)
     yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_letter_model(tmp_path_factory.mktemp("letters") / "model")
-
-
-@pytest.fixture(scope="module")
-def app(model: Path) -> Any:
-    return real_app(model)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lang1 import runs
 from lang1.config import EncoderPreset, Preset, ShapeOverrides
 from lang1.errors import ConfigError, InputError
 from lang1.models.build import draw_weights
-from lang1.models.load import hide_progress_bars, load_config, load_tokenizer, without_dropout
+from lang1.models.load import hide_progress_bars, load_config, load_tokenizer, refusing, without_dropout
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertForMaskedLM
@@ -175,7 +175,6 @@ def load_classifier(folder: Path, labels: int | None = None) -> Any:
     read, or when a whole classifier is asked for and weights are missing.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
@@ -186,7 +185,8 @@ def load_classifier(folder: Path, labels: int | None = None) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # a table of the weights that the head lacks, which is what we look at ourselves
     try:
-        with torch.random.fork_rng(devices=[]):
+        what = f"{folder}: not an encoder that transformers reads"
+        with refusing(what, "give a Hugging Face folder with safetensors"), torch.random.fork_rng(devices=[]):
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
@@ -197,11 +197,6 @@ def load_classifier(folder: Path, labels: int | None = None) -> Any:
                 output_loading_info=True,
                 ignore_mismatched_sizes=labels is not None,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            f"{folder}: not an encoder that transformers reads ({type(error).__name__}); "
-            "give a Hugging Face folder with safetensors"
-        ) from None
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(found["missing_keys"])

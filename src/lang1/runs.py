@@ -42,6 +42,7 @@ SCRATCH = ".scratch"
 FORMAT = 1
 _PACKAGES = (
     "numpy",
+    "scipy",
     "pyarrow",
     "duckdb",
     "dask",
@@ -50,6 +51,7 @@ _PACKAGES = (
     "transformers",
     "scikit-learn",
     "xgboost-cpu",
+    "lm-eval",
 )
 
 file_mode = 0o640

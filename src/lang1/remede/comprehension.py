@@ -29,7 +29,7 @@ from lang1.remede.backends.journal import RowAnswer
 from lang1.remede.backends.limits import most_rows
 from lang1.remede.entrants import describe_models, model_inputs
 from lang1.remede.evaluating import settings_of
-from lang1.remede.provenance import describe_tasks, library_versions
+from lang1.remede.provenance import describe_tasks
 from lang1.remede.scores import check_names, count_tokens, score_path
 from lang1.scoring import likelihood, options
 from lang1.scoring.schema import answers_schema
@@ -101,7 +101,7 @@ def evaluate_comprehension(
             "models": describe_models(models),
             "api": served,
             "comprehension": describe_tasks(comprehension)["identity"],
-            "versions": library_versions(),
+            "versions": runs.versions(),
         }
         runs.write_json(stage.out / "metrics.json", {"rows": results, "facts": facts})
         stage.count(results=len(results), rows=sum(row["n"] for row in results))

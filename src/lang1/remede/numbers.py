@@ -23,7 +23,7 @@ from lang1.remede.ceiling import true_probabilities
 from lang1.remede.contamination import count_seen
 from lang1.remede.details import Wanted
 from lang1.remede.model_curves import calibration_of, decisions_of
-from lang1.remede.provenance import describe_prompt, library_versions
+from lang1.remede.provenance import describe_prompt
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import probabilities, read_scores, score_path
 
@@ -274,7 +274,7 @@ def _facts(
         "truth": has_truth,
         "precision": stage.facts.get("precision"),
         "skipped": skipped,
-        "versions": library_versions(),
+        "versions": runs.versions(),
         **known,
         "contamination": _contamination_by_split(made.results),
         "baselines": stage.facts.get("baselines", {}),

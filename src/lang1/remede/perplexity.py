@@ -20,7 +20,7 @@ from lang1.models.load import load_scorer
 from lang1.remede.contamination import what_was_seen
 from lang1.remede.entrants import describe_models
 from lang1.remede.examples import choose_examples
-from lang1.remede.provenance import describe_prompt, describe_tasks, library_versions
+from lang1.remede.provenance import describe_prompt, describe_tasks
 from lang1.remede.rows import TaskRows, open_tasks
 from lang1.remede.scores import check_names, count_tokens, score_path
 from lang1.scoring.likelihood import AnsweredPrompt, score_answers
@@ -77,7 +77,7 @@ def measure_perplexity(
             "seen": {name: what_was_seen(path, None, rows.values()).reasons() for name, path in models.items()},
             "models": describe_models(models),
             "tasks": told,
-            "versions": library_versions(),
+            "versions": runs.versions(),
         }
         runs.write_json(stage.out / "metrics.json", {"rows": results, "facts": facts})
         stage.count(results=len(results), rows=sum(len(part.table) for part in rows.values()))

@@ -7,11 +7,10 @@ copy under another name is the same model and a changed one is not. Nothing here
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from lang1 import __version__, runs
+from lang1 import runs
 from lang1.models.load import VOCABULARIES
 from lang1.models.origin import CARD
 from lang1.remede.rows import TaskRows
@@ -20,17 +19,6 @@ from lang1.tasks.prompts import render_question
 WEIGHTS = ("*.safetensors", "*.gguf")
 _ROWS = (".parquet", "questions.json")
 _TOKENIZER = ("tokenizer*", *sorted(VOCABULARIES))
-_LIBRARIES = (
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "xgboost-cpu",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "lm-eval",
-    "pyarrow",
-)
 
 
 def describe_model(folder: Path) -> dict[str, Any]:
@@ -81,14 +69,3 @@ def describe_tasks(folder: Path) -> dict[str, Any]:
         "identity": hashlib.sha256("\n".join(map(" ".join, rows)).encode()).hexdigest(),
         "prompt_sets": {task: found.get("prompt_set", default) for task, found in asked.items()},
     }
-
-
-def library_versions() -> dict[str, str]:
-    """lang1 and the libraries that have a part in the numbers, as installed."""
-    versions = {"lang1": __version__}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions

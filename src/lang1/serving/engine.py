@@ -7,7 +7,6 @@ the same probabilities. Longer answers keep keys and values. Log-probabilities a
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import torch
 from lang1.models.fast import answer_logits
 from lang1.models.head import has_linear_head
 from lang1.models.load import load_scorer
-from lang1.scoring.options import WIDTHS, batches, longest_first, pad_id_of, padded, round_up
+from lang1.scoring.options import batches, in_precision, longest_first, pad_id_of, padded, round_up, width_multiple
 
 Gone = Callable[[], bool]
 """true once nobody waits for an answer any more"""
@@ -112,7 +111,7 @@ def complete(
 
     Raises Abandoned, between two forwards, once `gone`.
     """
-    with torch.inference_mode(), _number_format(engine):
+    with torch.inference_mode(), in_precision(engine.model, engine.dtype):
         if wish.max_tokens == 1 and not wish.echo:
             return _one_token(engine, prompts, wish, gone)
         return [_one_prompt(engine, list(ids), place, wish, gone) for place, ids in enumerate(prompts)]
@@ -123,18 +122,11 @@ def _stop_if(gone: Gone) -> None:
         raise Abandoned
 
 
-@contextlib.contextmanager
-def _number_format(engine: Engine) -> Iterator[None]:
-    bf16 = engine.dtype == torch.bfloat16
-    with torch.autocast(engine.model.device.type, dtype=torch.bfloat16, enabled=bf16):
-        yield
-
-
 def _one_token(engine: Engine, prompts: Sequence[Sequence[int]], wish: Wish, gone: Gone) -> list[list[Written]]:
     """Prompts of similar length share a forward, batched and padded as in memory (scoring/options.py)."""
     answers: dict[int, list[Written]] = {}
     model, lengths = engine.model, [len(ids) for ids in prompts]
-    multiple = WIDTHS if type(model).__name__ == "LlamaForCausalLM" else 1
+    multiple = width_multiple(model)
     widths = [round_up(length, multiple) for length in lengths]
     for batch in batches(longest_first(lengths), widths, engine.batch_tokens):
         _stop_if(gone)

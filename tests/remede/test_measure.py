@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lang1.errors import InputError
+from lang1.metrics.calibration import LOWER_IS_BETTER
 from lang1.metrics.proportion import wilson_interval
 from lang1.remede import measure
 from lang1.remede.ceiling import share_of_achievable
+from lang1.remede.compare import METRICS
 from lang1.remede.details import Wanted
 
 
@@ -26,6 +29,18 @@ def group(n: int = 60, options: int = 2, patients: list[str] | None = None) -> m
         [str(i) for i in range(n)],
         {"good": good / good.sum(axis=1, keepdims=True), "blind": np.full((n, options), 1 / options)},
     )
+
+
+@pytest.mark.parametrize("options", [2, 4])
+def test_each_score_is_told_to_rise_or_to_fall_with_a_better_model(options: int) -> None:
+    shown = group(options=options)
+    sure = np.eye(options)[shown.labels]  # a model that knows every answer, and one that knows every wrong one
+    scores = replace(shown, p={"right": sure, "wrong": np.roll(sure, 1, axis=1)})
+    right, wrong = (measure.resample(scores, None, 5, 1)[model].scores for model in ("right", "wrong"))
+    named = [name for name in right if "calibration_" not in name]  # of a slope 1 is best, of an intercept 0
+    falling = {name for name in named if (right[name].value or 0) < (wrong[name].value or 0)}
+    assert falling == set(LOWER_IS_BETTER)
+    assert set(METRICS) - {"auroc"} <= set(named)
 
 
 def test_rows_of_one_patient_are_drawn_together() -> None:

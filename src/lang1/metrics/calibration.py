@@ -15,6 +15,8 @@ from lang1.metrics.additive import Additive, as_number, mean_of, ratio
 from lang1.metrics.ranking import Floats, Ints
 
 BINS = 15
+LOWER_IS_BETTER = ("brier", "log_loss", "ece", "smece")
+"""names in metrics.json of the scores of which a right model has less; all others rise with it"""
 _SMALLEST = 1e-15
 
 

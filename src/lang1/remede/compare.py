@@ -13,6 +13,7 @@ import numpy as np
 
 from lang1.errors import InputError
 from lang1.metrics.bootstrap import interval, paired_p
+from lang1.metrics.calibration import LOWER_IS_BETTER
 from lang1.remede import measure
 from lang1.remede.details import Scored
 from lang1.remede.folders import ModelScores, open_model
@@ -21,7 +22,6 @@ from lang1.remede.scores import read_scores
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LOWER_IS_BETTER = ("brier", "log_loss", "ece")
 METRICS = ("auroc", "auprc", *LOWER_IS_BETTER)
 """what is compared; auroc is the headline: one-versus-rest macro where a task has more than two options"""
 

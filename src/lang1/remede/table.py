@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lang1.errors import InputError
+from lang1.metrics.calibration import LOWER_IS_BETTER
 from lang1.remede.folders import ScoresFolder, open_scores
 
 Format = Literal["html", "md", "latex"]
@@ -25,7 +26,6 @@ METRICS = {
     "smece": "smooth calibration error",
     "accuracy": "accuracy",
 }
-LOWER_IS_BETTER = ("brier", "log_loss", "ece", "smece")
 CONTAMINATION = {
     "notes": ("N", "the note of at least one row was seen in training"),
     "unknown": ("?", "nobody can tell whether the notes were seen in training"),

@@ -76,6 +76,11 @@ def test_csv_and_parquet_give_the_same_in_and_out(model: Path, notes: Path, tmp_
     for source, out in ((notes, "a.csv"), (tmp_path / "notes.csv", "b.csv"), (notes, "c.parquet")):
         run(model, source, tmp_path / out, id_column="row_id")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    for kind in (pa.large_string(), pa.string_view()):  # as other libraries write text
+        as_kind = table.cast(pa.schema([(name, kind) for name in table.column_names]))
+        pq.write_table(as_kind, tmp_path / "kind.parquet")
+        run(model, tmp_path / "kind.parquet", tmp_path / "a.csv", id_column="row_id", force=True)
+        assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes(), kind
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert [float(r["p_1"]) for r in rows] == pq.read_table(tmp_path / "c.parquet")["p_1"].to_pylist()
 
@@ -174,6 +179,10 @@ def test_other_files_are_refused_by_what_is_wrong(model: Path, notes: Path, tmp_
     run(model, notes, ours, id_column="row_id", force=True)
     with pytest.raises(InputError, match="is the file of notes itself"):
         run(model, ours, ours, force=True)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match="is a folder"):  # before the model runs
+        run(model, notes, tmp_path / "folder.csv", id_column="row_id", force=True)
+    assert not (tmp_path / "folder.csv.part").exists()
     with pytest.raises(InputError, match=r"a \.parquet or \.csv file"):
         run(model, notes, tmp_path / "p.xlsx")
 

@@ -95,7 +95,7 @@ class NoteFile:
                     kind = schema.field(name).type
                     if pa.types.is_dictionary(kind):
                         kind = kind.value_type
-                    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+                    is_text = kind in (pa.string(), pa.large_string(), pa.string_view())
                     if not is_text and not (may_be_whole and pa.types.is_integer(kind)):
                         raise InputError(
                             f"{self.path}: column {name} is {kind}, not text{' or whole numbers' * may_be_whole}"

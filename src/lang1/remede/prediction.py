@@ -227,5 +227,7 @@ def _check_out(out: Path, notes: Path, force: bool) -> None:
         raise InputError(f"--out {out}: a .parquet or .csv file")
     if out.resolve() == notes.resolve():
         raise InputError(f"--out {out}: is the file of notes itself; choose another name")
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; give the name of a file")
     if out.exists() and not force:
         raise InputError(f"--out {out}: is there already; choose another name, or --force to replace it")

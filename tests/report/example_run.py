@@ -10,7 +10,7 @@ import io
 import math
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,7 @@ def write_run(
     headline_split: str = "temporal_2",
     stages: tuple[str, ...] = (),
     recalibrated: bool = False,
+    hospital: Literal["main", "external"] = "main",
 ) -> Path:
     """Write the stage folders of a run; `stages` limits them (all when empty)."""
     tasks = tuple(t for t in RATES if not (skip_denial and t == "denial"))
@@ -68,7 +69,7 @@ def write_run(
             root,
             "warehouse",
             "simulate",
-            config.SimulateConfig(),
+            config.SimulateConfig(hospital=hospital),
             {},
             {"warehouse.duckdb": b"x"},
             counts={"patients": 1500, "encounters": 3000, "notes": 14000},

@@ -141,6 +141,18 @@ def test_base_rates_stand_beside_the_papers(page: str) -> None:
     assert "97,586" in page
 
 
+def test_only_the_hospital_that_aims_at_the_papers_rates_is_said_to(page: str, tmp_path: Path) -> None:
+    assert "for this simulated one they are the target" in page
+    stages = ("warehouse", "records", "tasks")
+    text = report(write_run(tmp_path / "run", hospital="external", stages=stages), tmp_path / "out")
+    assert "they are the target" not in text and "this simulated one has older and sicker patients" in text
+
+
+def test_the_headline_split_is_told_by_the_outcomes_that_were_learned(page: str) -> None:
+    # notes of its days may have been read in pretraining, as the contamination says
+    assert "stays that ended after all whose outcome a model was trained on, discharged in 2024" in page
+
+
 def test_the_cohorts_counts_add_up_and_are_said_not_to_when_they_do_not(page: str, tmp_path: Path) -> None:
     assert "do not add up" not in page
     run = write_run(tmp_path / "run", stages=("tasks",))

@@ -107,6 +107,7 @@ def _cohort(data: RunData) -> dict[str, Any]:
             if task in data.attrition
         ],
         "rates": rates,
+        "aims_at_the_paper": sections.aims_at_the_paper(data),
     }
 
 

@@ -27,6 +27,11 @@ def is_simulated(data: RunData) -> bool:
     return data.manifests.get("warehouse", {}).get("stage") == "simulate" and data.comes_from("records", "warehouse")
 
 
+def aims_at_the_paper(data: RunData) -> bool:
+    """True for the simulated hospital that is made to the paper's base rates; the external one is older and sicker."""
+    return is_simulated(data) and data.config("warehouse").get("hospital") == "main"
+
+
 def headline_split(data: RunData) -> str:
     """The split that the first page speaks of: the configured one, or the latest that has results."""
     present = {row["split"] for row in data.results}
@@ -47,7 +52,7 @@ def split_dates(data: RunData, task: str, split: str) -> str:
 
 
 def split_meaning(data: RunData, split: str) -> str:
-    """What the headline split is, in a reader's words."""
+    """What the headline split is, in a reader's words; notes before its stays' ends may have been read in pretraining."""
     by = data.config("tasks").get("split_by")
     if by == "sequence" and split.startswith("temporal"):
         return "the last stays by the order of the records (exploratory: the source has no dates)"
@@ -61,7 +66,7 @@ def split_meaning(data: RunData, split: str) -> str:
     apart = "; ".join(f"{words.join(by_date[when])}: {when}" for when in others)
     when = f", discharged in {first}" + (f" ({apart})" if apart else "") if first else ""
     if split.startswith("temporal"):
-        return f"stays from a later time than any model was trained on{when}"
+        return f"stays that ended after all whose outcome a model was trained on{when}"
     return f"patients whom no model was trained on{when}"
 
 

@@ -135,6 +135,7 @@ def test_a_lacking_task_and_a_lacking_value_are_dashes(evaluation: Any) -> None:
         assert line.cells[2] is not None and line.cells[2].value == "\N{EM DASH}"
     assert board.lines[0].cells[0] is not None
     assert to_markdown(board).count("| \N{EM DASH} |") == 2
+    assert to_html(board).count("<td>\N{EM DASH}</td>") == 2 and "None" not in to_html(board)
 
 
 class Tags(HTMLParser):

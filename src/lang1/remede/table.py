@@ -232,7 +232,7 @@ def to_html(board: Board) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("table.html").render(board=board, none=NONE)
+    return environment.get_template("table.html").render(board=board, dash=NONE)
 
 
 def to_markdown(board: Board) -> str:

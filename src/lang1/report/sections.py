@@ -52,7 +52,7 @@ def split_dates(data: RunData, task: str, split: str) -> str:
 
 
 def split_meaning(data: RunData, split: str) -> str:
-    """What the headline split is, in a reader's words; notes before its stays' ends may have been read in pretraining."""
+    """What the headline split is, in a reader's words; pretraining may have read notes from before its stays ended."""
     by = data.config("tasks").get("split_by")
     if by == "sequence" and split.startswith("temporal"):
         return "the last stays by the order of the records (exploratory: the source has no dates)"

@@ -1,4 +1,4 @@
-"""What /v1/models says of a served model: its context, where the server tells it (vLLM and ours do)."""
+"""What /v1/models says of a served model: its context, where the server tells it (vLLM, llama.cpp and ours do)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def served_context(line: Line) -> int | None:
     cards = body.get("data") if body else None
     for card in cards if isinstance(cards, list) else []:
         if isinstance(card, dict) and card.get("id") == line.server.model:
-            found = card.get("max_model_len")
+            meta = card.get("meta")  # llama.cpp: n_ctx is what one request gets, n_ctx_train what the model was made for
+            found = card.get("max_model_len", meta.get("n_ctx") if isinstance(meta, dict) else None)
             return found if type(found) is int and 0 < found < 2**31 else None
     return None

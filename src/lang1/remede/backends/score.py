@@ -17,7 +17,7 @@ import numpy as np
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError, Unfinished
-from lang1.models.load import load_config, load_tokenizer
+from lang1.models.load import is_gguf, load_config, load_tokenizer
 from lang1.remede.backends.canary import try_completions
 from lang1.remede.backends.chat import ChatAnswered, ChatRow, RemedeChat
 from lang1.remede.backends.chat_canary import try_chat
@@ -179,7 +179,7 @@ def ask_completions(
 def context_length(cfg: EvaluateConfig, line: Line, folder: Path) -> int:
     """Tokens that the served model takes: as configured, as the server says, or as the tokenizer's folder does."""
     found = cfg.api.context_length or served_context(line)
-    if found is None and (folder / "config.json").is_file():
+    if found is None and (is_gguf(folder) or (folder / "config.json").is_file()):
         found = getattr(load_config(folder), "max_position_embeddings", None)
     if found is None:
         raise InputError(f"{line.server}: does not say what context its model has; set evaluate.api.context_length")

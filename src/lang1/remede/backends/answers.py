@@ -75,6 +75,14 @@ def model_of(body: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) and _MODEL.fullmatch(found) else None
 
 
+def is_of_llama_cpp(body: dict[str, Any]) -> bool:
+    """Whether llama.cpp has answered: it alone tells a completion's log-probabilities in the chat's form."""
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    logprobs = first.get("logprobs") if isinstance(first, dict) else None
+    return isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list)
+
+
 def next_token_entries(choice: dict[str, Any]) -> list[Entry]:
     """Every token that the answer tells about at its first place. Raises Malformed when there is none."""
     logprobs = choice.get("logprobs")

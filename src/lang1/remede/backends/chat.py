@@ -12,8 +12,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lm_eval.models.api_models import JsonChatStr  # type: ignore[import-untyped]
@@ -31,6 +31,14 @@ from lang1.remede.backends.completions import generated
 from lang1.remede.backends.transport import Line, Malformed, Refusal, ask_all
 from lang1.tasks.prompts import LETTERS
 
+PLAIN: tuple[dict[str, Any], ...] = (
+    {"top_p": 1, "top_k": 0, "min_p": 0, "cache_prompt": False},
+    {"top_p": 1},
+    {},
+)
+"""Fields that draw from all that a model says, the most that a server takes: llama.cpp leaves out what is unlikely
+otherwise, and vLLM does what generation_config.json says. llama.cpp's cache lets what was asked before move an
+answer."""
 _OPTION_LINE = re.compile(r"^\(?([A-Z])[.)] (.*)$", re.MULTILINE)
 
 
@@ -42,6 +50,8 @@ class ChatDialect:
     limit_field: Literal["max_tokens", "max_completion_tokens"]
     many: bool
     """`n` gives several answers to one request"""
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    """those of PLAIN that are sent"""
 
     def method(self, top: int, samples: int, greedy: bool) -> str:
         """What a score file says of it."""
@@ -100,6 +110,7 @@ class RemedeChat(LocalChatCompletion):
         del asked["stop"], asked["max_tokens"]  # ours are short, and not every server takes a list of nothing
         asked["temperature"] = 0 if greedy else 1
         asked[dialect.limit_field] = api.max_answer_tokens
+        asked |= dialect.plain
         if dialect.way == "top_logprobs":
             asked |= {"logprobs": True, "top_logprobs": api.top_logprobs, dialect.limit_field: 1}
         elif n > 1:

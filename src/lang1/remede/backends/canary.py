@@ -77,6 +77,7 @@ def _try(probe: _Probe, longest: int) -> Tried:
         )
     else:
         dialect = replace(dialect, counts=counts, echo=echo == "honoured")
+    dialect = replace(dialect, model=probe.named)
     facts = {
         "read": dialect.way,
         "model": probe.named,

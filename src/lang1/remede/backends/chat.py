@@ -24,6 +24,7 @@ from lang1.remede.backends.answers import (
     letter_logprobs,
     named_option,
     next_token_entries,
+    of_model,
     prompt_tokens_of,
     samples_of,
 )
@@ -52,6 +53,8 @@ class ChatDialect:
     """`n` gives several answers to one request"""
     plain: Mapping[str, Any] = field(default_factory=dict)
     """those of PLAIN that are sent"""
+    model: str | None = None
+    """the model that answers, as it says itself"""
 
     def method(self, top: int, samples: int, greedy: bool) -> str:
         """What a score file says of it."""
@@ -120,6 +123,7 @@ class RemedeChat(LocalChatCompletion):
     def score(self, rows: Sequence[ChatRow], keep: Callable[[int, ChatAnswered], None]) -> None:
         """Ask about every row; `keep` gets a row's place and answer as soon as it is whole. Raises Unfinished."""
         dialect = self._dialect(rows)
+        named = dialect.model
         partial: dict[int, list[tuple[list[str], int | None]]] = {}
 
         def gather(place: int, part: tuple[list[str], int | None]) -> None:
@@ -133,14 +137,18 @@ class RemedeChat(LocalChatCompletion):
         def asked() -> Any:
             for place, row in enumerate(rows):
                 if dialect.way == "top_logprobs":
-                    yield self.payload(dialect, row.text, greedy=True), _log_reader(row), _to(keep, place)
+                    yield (
+                        self.payload(dialect, row.text, greedy=True),
+                        of_model(named, _log_reader(row)),
+                        _to(keep, place),
+                    )
                     continue
                 wanted = 1 if row.greedy else self.line.api.samples
                 at_once = wanted if dialect.many else 1
                 for draw in range(0, wanted, at_once):
                     seed = draw_seed(self.seed, row.key, draw)
                     payload = self.payload(dialect, row.text, greedy=row.greedy, n=at_once, seed=seed)
-                    yield payload, _text_reader(at_once), _to(gather, place)
+                    yield payload, of_model(named, _text_reader(at_once)), _to(gather, place)
 
         try:
             ask_all(self.line, asked())

@@ -64,7 +64,7 @@ def _try(probe: _ChatProbe, long_text: str, long_tokens: int) -> TriedChat:
         "known_answers_readable": readable,
         "known_answers_asked": len(easy_lines()),
     }
-    return TriedChat(dialect, facts)
+    return TriedChat(replace(dialect, model=probe.named), facts)
 
 
 class _ChatProbe:

@@ -24,6 +24,7 @@ from lang1.remede.backends.answers import (
     choices_of,
     echoed_logprobs,
     next_token_entries,
+    of_model,
     option_logprobs,
     prompt_tokens_of,
 )
@@ -46,6 +47,8 @@ class Dialect:
     """echo gives the prompt's log-probabilities"""
     fresh: bool = False
     """a prompt is read anew: llama.cpp goes on from the last one's numbers otherwise, whose batches were others"""
+    model: str | None = None
+    """the model that answers, as it says itself"""
 
     def method(self, top: int) -> str:
         """What a score file says of it."""
@@ -137,7 +140,7 @@ class RemedeCompletions(LocalCompletionsAPI):
         """
         dialect = self.dialect_for(rows)
         asked = (
-            (self._row_payload(dialect, row), self._reader(dialect, row), _keeper(keep, place))
+            (self._row_payload(dialect, row), of_model(dialect.model, self._reader(dialect, row)), _keeper(keep, place))
             for place, row in enumerate(rows)
         )
         try:

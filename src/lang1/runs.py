@@ -423,10 +423,8 @@ def run_stage(
         stage = Stage(out)
         try:
             work(stage)
-        except Unfinished:
-            raise
-        except InputError:
-            _forget_if_empty(out)
+        except InputError as error:
+            _forget_if_empty(out, goes_on=isinstance(error, Unfinished))
             raise
         shutil.rmtree(out / SCRATCH, ignore_errors=True)
         manifest = _manifest(stage, wanted, started, time.monotonic() - clock)
@@ -436,17 +434,18 @@ def run_stage(
     return manifest
 
 
-def _forget_if_empty(out: Path) -> None:
+def _forget_if_empty(out: Path, goes_on: bool) -> None:
     """After bad input that was refused before anything was written: the mended command starts afresh.
 
-    A log in the scratch folder counts as written: it holds answers that were paid for.
+    A log in the scratch folder counts as written: it holds answers that were paid for. So does every file there where
+    the same command `goes_on`.
     """
     kept = [
         p
         for p in out.rglob("*")
         if p.is_file()
         and p.name not in {LOCK, STARTED}
-        and (SCRATCH not in p.parts or (p.suffix == ".jsonl" and p.stat().st_size))
+        and (goes_on or SCRATCH not in p.parts or (p.suffix == ".jsonl" and p.stat().st_size))
     ]
     if not kept:
         shutil.rmtree(out / SCRATCH, ignore_errors=True)

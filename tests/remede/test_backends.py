@@ -79,6 +79,35 @@ def test_probabilities_are_those_in_memory(
         assert expected.std(axis=0).max() > 0.01  # rows differ, so agreement says something
 
 
+@pytest.mark.parametrize("takes", [True, False])
+def test_llama_cpp_is_asked_to_read_every_prompt_anew(
+    takes: bool, app: Any, model: Path, tasks: Path, tmp_path: Path
+) -> None:
+    """What its cache kept of the prompt before would move an answer."""
+
+    def hears(body: Body) -> Body:
+        return llama_cpp_hears(without("cache_prompt")(body) if takes else body)
+
+    server = Twisted(app, hears, as_llama_cpp)
+    with server.serving() as url:
+        manifest = run(tmp_path / "scores", tasks, {"served": completions(url, model)}, replace(ALL, max_rows=5))
+    assert [body.get("cache_prompt") for body in server.asked[-5:]] == [False if takes else None] * 5
+    canary = manifest["facts"]["api"]["served"]["canary"]
+    assert canary["prompt_cache"] == ("off" if takes else "as the server has it")
+
+
+@pytest.mark.parametrize("name", ["model", "/models/a file.gguf"])
+def test_the_context_is_what_llama_cpp_gives_a_request(
+    name: str, app: Any, model: Path, tasks: Path, tmp_path: Path
+) -> None:
+    """Not what the model was made for; and the one model that it serves answers to every name."""
+    card = {"id": name, "meta": {"n_ctx": 120, "n_ctx_train": 8192}}
+    cfg = replace(ALL, max_rows=5, api=replace(ALL.api, context_length=None))
+    with Twisted(app, models=lambda: JSONResponse({"data": [card]})).serving() as url:
+        manifest = run(tmp_path / "scores", tasks, {"served": completions(url, model)}, cfg)
+    assert manifest["facts"]["api"]["served"]["context_length"] == 120
+
+
 def test_examples_before_the_question_are_those_in_memory(app: Any, model: Path, tmp_path: Path) -> None:
     tasks = write_tasks(tmp_path, ("los",), {"train": 40, "test": 30})
     cfg = replace(ALL, shots=2, shot_tokens=40, max_note_tokens=40)

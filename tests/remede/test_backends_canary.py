@@ -225,6 +225,28 @@ def test_a_chat_that_wants_the_newer_limit_field_gets_it(app: Any) -> None:
         assert chat_trial(url).dialect.limit_field == "max_completion_tokens"
 
 
+PLAIN = {"top_p": 1, "top_k": 0, "min_p": 0, "cache_prompt": False}
+
+
+@pytest.mark.parametrize("unknown", [(), ("top_k",), ("top_k", "top_p")])
+def test_a_chat_draws_from_all_that_its_model_says(unknown: tuple[str, ...], app: Any) -> None:
+    """Some servers leave out what is unlikely unless they are told not to, and some refuse to be told."""
+
+    def ask(body: Body) -> Body:
+        refused = {name: body[name] for name in unknown if name in body}
+        return (
+            without("logprobs", "top_logprobs", *(PLAIN.keys() - {"top_p"}))(body)
+            | refused
+            | ({"top_p": 0.5} if "top_p" in refused else {})
+        )
+
+    server = Twisted(app, ask)
+    with server.serving() as url:
+        chat_trial(url, max_answer_tokens=1)
+    sent = {name: value for name, value in server.asked[-1].items() if name in PLAIN}
+    assert sent == ({} if "top_p" in unknown else {"top_p": 1} if unknown else PLAIN)
+
+
 CHAT_FAULTS = {
     "names no option": (lambda asked, answer: said(answer, "I cannot say."), "names no option"),
     "empty": (lambda asked, answer: said(answer, ""), "names no option"),

@@ -185,3 +185,23 @@ def test_a_chat_that_changed_is_not_asked_for_the_rest(app: Any, model: Path, ta
         server.healed(ask=lambda body: body)
         run(out, tasks, models, BRIEF)
     assert len(scores(out, "served", "mortality")) == ROWS
+
+
+@pytest.mark.parametrize("kind", [chat, completions])
+def test_rows_of_another_model_are_never_mixed_in(
+    kind: Callable[..., Any], app: Any, model: Path, tasks: Path, tmp_path: Path
+) -> None:
+    """A server that is given another snapshot while rows are asked for, and names it."""
+    number = itertools.count()
+
+    def tell(asked: Body, good: Body) -> Any:
+        return good | {"model": "model-2" if next(number) >= 40 else "model-1"}
+
+    one_by_one = replace(ONE, api=replace(ONE.api, concurrency=1))
+    with Moved(app, tell=tell).serving() as url:
+        models = {"served": kind(url, model)}
+        with pytest.raises(Unfinished, match="another model than the one that the canary met"):
+            run(tmp_path / "scores", tasks, models, one_by_one)
+        assert 20 <= len(kept(tmp_path / "scores")) < 40
+        with pytest.raises(Unfinished, match="model model-1 -> model-2"):
+            run(tmp_path / "scores", tasks, models, one_by_one)

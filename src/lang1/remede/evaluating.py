@@ -21,7 +21,7 @@ from lang1.remede.ceiling import open_truth
 from lang1.remede.contamination import ModelSeen, Seen, seen_by_a_baseline, what_was_seen
 from lang1.remede.entrants import Entrant, check_entrant, describe_models, model_inputs, one_folder
 from lang1.remede.examples import choose_examples
-from lang1.remede.language_models import score_language_model
+from lang1.remede.language_models import check_language_model, score_language_model
 from lang1.remede.numbers import check_recalibration, write_numbers
 from lang1.remede.provenance import describe_tasks
 from lang1.remede.rows import TaskFolder, TaskRows, open_tasks
@@ -71,6 +71,7 @@ def evaluate(
         seen = {name: _seen(entrant, tokens, rows) for name, entrant in local.items()}
         dtype = _prepare_torch(cfg, stage) if local else None
         examples = _choose_shots(cfg, folder, rows, local, seed)
+        _check_models(cfg, models, rows, stage, seed, examples)
         api = {}
         for name in models:
             if name in served:
@@ -79,7 +80,7 @@ def evaluate(
             else:
                 shots = _shots(cfg, local[name])
                 for path, known in seen[name].items():
-                    mine = {key: rows[key] for key in rows if local[name].folders.get(key[0]) == path}
+                    mine = _rows_of(path, local[name], rows)
                     score_language_model(cfg, name, path, mine, known, stage.out, dtype, examples[shots])
         stage.record(api=api)
         skipped += _score_baselines(cfg, folder, rows, records, seed, stage)
@@ -100,6 +101,35 @@ def evaluate(
         write_numbers(cfg, stage, list[str]((*models, *cfg.baselines)), rows, truths, skipped, seed, facts)
 
     return runs.run_stage(out, "evaluate", settings_of(cfg, models), seed, inputs, work, force)
+
+
+def _check_models(
+    cfg: EvaluateConfig,
+    models: Mapping[str, Path | Server | Entrant],
+    rows: Rows,
+    stage: runs.Stage,
+    seed: int,
+    examples: Mapping[int, dict[str, Examples]],
+) -> None:
+    """Of several models, refuse each that its turn would: the last one's may come after hours. One alone has its turn
+    at once."""
+    if len(models) == 1:
+        return
+    for name, model in models.items():
+        if isinstance(model, Server):
+            from lang1.remede.backends.score import check_served_model
+
+            check_served_model(cfg, name, model, rows, stage, seed, examples[cfg.shots])
+            continue
+        entrant = model if isinstance(model, Entrant) else one_folder(model, cfg.tasks)
+        for path in entrant.by_folder(task for task, _ in rows):
+            mine = _rows_of(path, entrant, rows)
+            check_language_model(cfg, name, path, mine, stage.out, examples[_shots(cfg, entrant)])
+
+
+def _rows_of(folder: Path, entrant: Entrant, rows: Rows) -> Rows:
+    """Those that a folder of an entrant answers."""
+    return {key: rows[key] for key in rows if entrant.folders.get(key[0]) == folder}
 
 
 def settings_of(cfg: EvaluateConfig, models: Mapping[str, Path | Server | Entrant]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lang1 import runs
 from lang1.config import EvaluateConfig
-from lang1.models.load import is_encoder, load_scorer
+from lang1.errors import InputError
+from lang1.models.load import is_encoder, load_config, load_scorer, load_tokenizer
 from lang1.remede.contamination import ModelSeen
 from lang1.remede.encoders import score_encoder
 from lang1.remede.rows import TaskRows
@@ -59,6 +60,46 @@ def score_language_model(
         runs.say(f"evaluate: {name}, {split}")
         with in_precision(model, dtype):
             _score_split(cfg, name, folder, model, tokenizer, parts, seen, out, examples or {})
+
+
+def check_language_model(
+    cfg: EvaluateConfig,
+    name: str,
+    folder: Path,
+    rows: dict[tuple[str, str], TaskRows],
+    out: Path,
+    examples: Mapping[str, Examples],
+) -> None:
+    """Refuse a folder that cannot be asked, by its tokenizer and configuration, before others are scored for hours.
+
+    Raises InputError as `score_language_model` would, for options of several tokens and for shots that do not fit.
+    """
+    if is_encoder(folder) or all(score_path(out, name, task, split).exists() for task, split in rows):
+        return
+    tokenizer, context = load_tokenizer(folder), getattr(load_config(folder), "max_position_embeddings", None)
+    check_questions(cfg, folder, tokenizer, context, rows.values(), examples)
+
+
+def check_questions(
+    cfg: EvaluateConfig,
+    model: object,
+    tokenizer: Any,
+    context: int | None,
+    parts: Iterable[TaskRows],
+    examples: Mapping[str, Examples],
+) -> list[int]:
+    """Refuse a tokenizer without the tokens of the options, and a context without room for a note behind the examples.
+
+    Returns the tokens of the options of all tasks. Raises InputError, which names the model.
+    """
+    tokens: set[int] = set()
+    try:
+        for part in {part.task: part for part in parts}.values():
+            tokens.update(option_token_ids(tokenizer, part.question))
+            encode_prompts(tokenizer, [""], part.question, cfg.max_note_tokens, context, examples[part.task].text)
+    except InputError as error:
+        raise InputError(f"{model}: {error}") from None
+    return sorted(tokens)
 
 
 def _score_split(

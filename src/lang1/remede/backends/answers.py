@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,29 @@ def model_of(body: dict[str, Any]) -> str | None:
     """The model that a server says has answered, which may be more exact than the name asked for; None for no name."""
     found = body.get("model")
     return found if isinstance(found, str) and _MODEL.fullmatch(found) else None
+
+
+def of_model(named: str | None, read: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    """`read` for the answers of one model: Malformed where another one says that it has answered.
+
+    `named`: the one that answered the canary; None where it said no name. A server may be given another snapshot, or be
+    several behind one address, and rows of two models are no score.
+    """
+
+    def checked(body: dict[str, Any]) -> Any:
+        if named is not None and model_of(body) not in {named, None}:
+            raise Malformed("as another model than the one that the canary met")
+        return read(body)
+
+    return checked
+
+
+def is_of_llama_cpp(body: dict[str, Any]) -> bool:
+    """Whether llama.cpp has answered: it alone tells a completion's log-probabilities in the chat's form."""
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    logprobs = first.get("logprobs") if isinstance(first, dict) else None
+    return isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list)
 
 
 def next_token_entries(choice: dict[str, Any]) -> list[Entry]:

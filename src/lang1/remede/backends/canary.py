@@ -11,13 +11,14 @@ recorded and not judged: a small model may fail them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lang1.errors import InputError
 from lang1.remede.backends.answers import (
     choices_of,
     echoed_logprobs,
+    is_of_llama_cpp,
     model_of,
     next_token_entries,
     option_logprobs,
@@ -67,7 +68,7 @@ def _try(probe: _Probe, longest: int) -> Tried:
     options = [model.option(token) for token in probe.option_ids]
     missing = option_logprobs(plain.entries, options)[1]
     if dialect.way == "top" and echo == "honoured":
-        dialect = Dialect("echo", dialect.as_ids, counts, echo=True)
+        dialect = replace(dialect, way="echo", counts=counts, echo=True)
     elif dialect.way == "top" and all(probe.misses_all(seen) for seen in [plain, *answers]):
         raise probe.fault(
             "options out of reach",
@@ -75,13 +76,15 @@ def _try(probe: _Probe, longest: int) -> Tried:
             f"{echo}; raise evaluate.api.top_logprobs (vLLM: --max-logprobs)",
         )
     else:
-        dialect = Dialect(dialect.way, dialect.as_ids, counts, echo=echo == "honoured")
+        dialect = replace(dialect, counts=counts, echo=echo == "honoured")
+    dialect = replace(dialect, model=probe.named)
     facts = {
         "read": dialect.way,
         "model": probe.named,
         "token_ids_in_answers": dialect.as_ids,
         "counts_prompt_tokens": counts,
         "echo": echo,
+        "prompt_cache": "off" if dialect.fresh else "as the server has it",
         "bos": bos,
         "longest_prompt_tried": cut,
         "same_as_text": as_text,
@@ -164,7 +167,7 @@ class _Probe:
                 raise self.fault("no log-probabilities", "only of the token that it wrote, not of others")
             if not as_ids and None in told:
                 self._check_texts()
-            return dialect, seen
+            return self._read_anew(dialect, ids, seen) if is_of_llama_cpp(body) else (dialect, seen)
         fewer = self.model.payload(Dialect("top", False, counts=False, echo=False), [ids]) | {"logprobs": 1}
         try:
             self._ask(fewer)
@@ -176,6 +179,13 @@ class _Probe:
             "too many log-probabilities",
             f"{self.line.api.top_logprobs} a token are refused and fewer are not; lower evaluate.api.top_logprobs",
         )
+
+    def _read_anew(self, dialect: Dialect, ids: list[int], seen: Seen) -> tuple[Dialect, Seen]:
+        """The same without llama.cpp's prompt cache, where it takes that: what stood in a slot before moves an answer,
+        by 0.2 nats in a 4-bit file."""
+        fresh = replace(dialect, fresh=True)
+        body = self._body(fresh, ids, self.option_ids)
+        return (dialect, seen) if body is None else (fresh, self._seen(body))
 
     def _check_texts(self) -> None:
         """An option's text must be no other token's, where answers name tokens by text."""

@@ -12,8 +12,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lm_eval.models.api_models import JsonChatStr  # type: ignore[import-untyped]
@@ -24,6 +24,7 @@ from lang1.remede.backends.answers import (
     letter_logprobs,
     named_option,
     next_token_entries,
+    of_model,
     prompt_tokens_of,
     samples_of,
 )
@@ -31,6 +32,14 @@ from lang1.remede.backends.completions import generated
 from lang1.remede.backends.transport import Line, Malformed, Refusal, ask_all
 from lang1.tasks.prompts import LETTERS
 
+PLAIN: tuple[dict[str, Any], ...] = (
+    {"top_p": 1, "top_k": 0, "min_p": 0, "cache_prompt": False},
+    {"top_p": 1},
+    {},
+)
+"""Fields that draw from all that a model says, the most that a server takes: llama.cpp leaves out what is unlikely
+otherwise, and vLLM does what generation_config.json says. llama.cpp's cache lets what was asked before move an
+answer."""
 _OPTION_LINE = re.compile(r"^\(?([A-Z])[.)] (.*)$", re.MULTILINE)
 
 
@@ -42,6 +51,10 @@ class ChatDialect:
     limit_field: Literal["max_tokens", "max_completion_tokens"]
     many: bool
     """`n` gives several answers to one request"""
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    """those of PLAIN that are sent"""
+    model: str | None = None
+    """the model that answers, as it says itself"""
 
     def method(self, top: int, samples: int, greedy: bool) -> str:
         """What a score file says of it."""
@@ -100,6 +113,7 @@ class RemedeChat(LocalChatCompletion):
         del asked["stop"], asked["max_tokens"]  # ours are short, and not every server takes a list of nothing
         asked["temperature"] = 0 if greedy else 1
         asked[dialect.limit_field] = api.max_answer_tokens
+        asked |= dialect.plain
         if dialect.way == "top_logprobs":
             asked |= {"logprobs": True, "top_logprobs": api.top_logprobs, dialect.limit_field: 1}
         elif n > 1:
@@ -109,6 +123,7 @@ class RemedeChat(LocalChatCompletion):
     def score(self, rows: Sequence[ChatRow], keep: Callable[[int, ChatAnswered], None]) -> None:
         """Ask about every row; `keep` gets a row's place and answer as soon as it is whole. Raises Unfinished."""
         dialect = self._dialect(rows)
+        named = dialect.model
         partial: dict[int, list[tuple[list[str], int | None]]] = {}
 
         def gather(place: int, part: tuple[list[str], int | None]) -> None:
@@ -122,14 +137,18 @@ class RemedeChat(LocalChatCompletion):
         def asked() -> Any:
             for place, row in enumerate(rows):
                 if dialect.way == "top_logprobs":
-                    yield self.payload(dialect, row.text, greedy=True), _log_reader(row), _to(keep, place)
+                    yield (
+                        self.payload(dialect, row.text, greedy=True),
+                        of_model(named, _log_reader(row)),
+                        _to(keep, place),
+                    )
                     continue
                 wanted = 1 if row.greedy else self.line.api.samples
                 at_once = wanted if dialect.many else 1
                 for draw in range(0, wanted, at_once):
                     seed = draw_seed(self.seed, row.key, draw)
                     payload = self.payload(dialect, row.text, greedy=row.greedy, n=at_once, seed=seed)
-                    yield payload, _text_reader(at_once), _to(gather, place)
+                    yield payload, of_model(named, _text_reader(at_once)), _to(gather, place)
 
         try:
             ask_all(self.line, asked())

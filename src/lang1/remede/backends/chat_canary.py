@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lang1.errors import InputError
 from lang1.remede.backends.answers import model_of, named_option, next_token_entries, prompt_tokens_of, samples_of
-from lang1.remede.backends.chat import ChatDialect, RemedeChat, texts_of
+from lang1.remede.backends.chat import PLAIN, ChatDialect, RemedeChat, texts_of
 from lang1.remede.backends.probes import Seen, easy_lines, named_fault, refused_probe
 from lang1.remede.backends.transport import Malformed, Refusal, ask
 from lang1.tasks.prompts import LETTERS
@@ -57,12 +58,13 @@ def _try(probe: _ChatProbe, long_text: str, long_tokens: int) -> TriedChat:
         "model": probe.named,
         "answers_a_request": model.line.api.samples if dialect.many else 1,
         "limit_field": dialect.limit_field,
+        "drawn_with": dict(dialect.plain),
         "longest_question_tried": probe.cut(dialect, long_text, long_tokens),
         "known_answers_right": right,
         "known_answers_readable": readable,
         "known_answers_asked": len(easy_lines()),
     }
-    return TriedChat(dialect, facts)
+    return TriedChat(replace(dialect, model=probe.named), facts)
 
 
 class _ChatProbe:
@@ -85,25 +87,24 @@ class _ChatProbe:
         return body
 
     def negotiate(self) -> ChatDialect:
-        """The fields that the server takes, and whether `n` gives as many answers."""
+        """The fields that the server takes, the best first, and whether `n` gives as many answers."""
         text, wanted = easy_lines()[0].text, self.line.api.samples
         limits: tuple[Literal["max_tokens", "max_completion_tokens"], ...] = ("max_tokens", "max_completion_tokens")
-        for limit in limits:
-            for n in dict.fromkeys((wanted, 1)):
-                dialect = ChatDialect("samples", limit, many=n == wanted)
-                try:
-                    body = self.ask(dialect, text, greedy=False, n=n)
-                except Refusal:
-                    continue
-                choices = body.get("choices")
-                count = len(choices) if isinstance(choices, list) else 0
-                try:
-                    texts_of(body, count)
-                except Malformed as error:
-                    raise self.fault("answers in another shape", f"/chat/completions answers {error}") from None
-                if count == 0:
-                    raise self.fault("answers nothing", "a question gets no choices")
-                return replace(dialect, many=count == wanted)
+        for limit, n, plain in itertools.product(limits, dict.fromkeys((wanted, 1)), PLAIN):
+            dialect = ChatDialect("samples", limit, many=n == wanted, plain=plain)
+            try:
+                body = self.ask(dialect, text, greedy=False, n=n)
+            except Refusal:
+                continue
+            choices = body.get("choices")
+            count = len(choices) if isinstance(choices, list) else 0
+            try:
+                texts_of(body, count)
+            except Malformed as error:
+                raise self.fault("answers in another shape", f"/chat/completions answers {error}") from None
+            if count == 0:
+                raise self.fault("answers nothing", "a question gets no choices")
+            return replace(dialect, many=count == wanted)
         raise self.fault("refuses questions", "a chat of one short message is not taken (HTTP 400)")
 
     def tells_logprobs(self, dialect: ChatDialect) -> bool:

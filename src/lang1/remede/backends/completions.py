@@ -12,7 +12,7 @@ Options of several tokens need echo. The harness runs this class too (`simple_ev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lm_eval.models.openai_completions import LocalCompletionsAPI  # type: ignore[import-untyped]
@@ -24,6 +24,7 @@ from lang1.remede.backends.answers import (
     choices_of,
     echoed_logprobs,
     next_token_entries,
+    of_model,
     option_logprobs,
     prompt_tokens_of,
 )
@@ -44,6 +45,10 @@ class Dialect:
     """usage.prompt_tokens counts the prompt's tokens"""
     echo: bool
     """echo gives the prompt's log-probabilities"""
+    fresh: bool = False
+    """a prompt is read anew: llama.cpp goes on from the last one's numbers otherwise, whose batches were others"""
+    model: str | None = None
+    """the model that answers, as it says itself"""
 
     def method(self, top: int) -> str:
         """What a score file says of it."""
@@ -120,6 +125,8 @@ class RemedeCompletions(LocalCompletionsAPI):
             asked["logprob_token_ids"] = list(named)
         if dialect.as_ids:
             asked["return_tokens_as_token_ids"] = True
+        if dialect.fresh:
+            asked["cache_prompt"] = False
         return asked
 
     def option(self, token: int) -> Option:
@@ -133,7 +140,7 @@ class RemedeCompletions(LocalCompletionsAPI):
         """
         dialect = self.dialect_for(rows)
         asked = (
-            (self._row_payload(dialect, row), self._reader(dialect, row), _keeper(keep, place))
+            (self._row_payload(dialect, row), of_model(dialect.model, self._reader(dialect, row)), _keeper(keep, place))
             for place, row in enumerate(rows)
         )
         try:
@@ -155,7 +162,7 @@ class RemedeCompletions(LocalCompletionsAPI):
                 f"{self.line.server}: the options take several tokens, which needs echo with log-probabilities, "
                 "and this server does not honour it"
             )
-        return Dialect("echo", dialect.as_ids, dialect.counts, echo=True)
+        return replace(dialect, way="echo")
 
     def _dialect(self, rows: Sequence[Asked]) -> Dialect:
         """The canary's; it is sent here where nobody has sent it before (the harness)."""

@@ -76,7 +76,10 @@ def refused_probe(refusal: Refusal) -> tuple[str, str]:
 
 AGREE = 0.1
 """nats: two ways to the same number agree within this, bf16 on a GPU included"""
-_OF_THE_SERVER = ("read", "model", "token_ids_in_answers", "counts_prompt_tokens", "answers_a_request", "limit_field")
+_OF_THE_SERVER = (
+    *("read", "model", "token_ids_in_answers", "counts_prompt_tokens"),
+    *("answers_a_request", "limit_field", "drawn_with"),
+)
 """facts of a canary that must stay while rows are asked for"""
 
 

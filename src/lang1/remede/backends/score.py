@@ -17,7 +17,7 @@ import numpy as np
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import InputError, Unfinished
-from lang1.models.load import load_config, load_tokenizer
+from lang1.models.load import is_gguf, load_config, load_tokenizer
 from lang1.remede.backends.canary import try_completions
 from lang1.remede.backends.chat import ChatAnswered, ChatRow, RemedeChat
 from lang1.remede.backends.chat_canary import try_chat
@@ -29,6 +29,7 @@ from lang1.remede.backends.probes import changed_since, say_known
 from lang1.remede.backends.servers import Server
 from lang1.remede.backends.transport import Line
 from lang1.remede.contamination import ModelSeen
+from lang1.remede.language_models import check_questions
 from lang1.remede.rows import TaskRows
 from lang1.remede.scores import read_scores, score_path, slug, write_scores
 from lang1.scoring.options import encode_prompts, option_probabilities, option_token_ids
@@ -71,6 +72,42 @@ def score_served_model(
             _score_completions(cfg, name, line, waiting, journals, seen, stage.out, told, answered, examples)
     facts: dict[str, Any] = runs.read_json(told)
     return facts | counted(stage.out, name, rows)
+
+
+def check_served_model(
+    cfg: EvaluateConfig,
+    name: str,
+    server: Server,
+    rows: dict[tuple[str, str], TaskRows],
+    stage: runs.Stage,
+    seed: int,
+    examples: Mapping[str, Examples],
+) -> None:
+    """Refuse a server before other models are scored for hours: key, tokenizer, options, shots, and a canary with
+    short prompts. The whole canary is sent when its turn comes.
+
+    Raises InputError and Unfinished as `score_served_model` does; writes nothing.
+    """
+    if all(score_path(stage.out, name, task, split).exists() for task, split in rows):
+        return
+    line = Line(server, cfg.api)
+    line.headers()
+    if server.kind == "chat":
+        if server.tokenizer:
+            load_tokenizer(server.tokenizer)
+        try_chat(RemedeChat(line, seed), render_question(next(iter(rows.values())).question), 1)
+        return
+    model = _completions_model(cfg, line)
+    options = check_questions(cfg, server, model.tokenizer, model.context_length, rows.values(), examples)
+    try_completions(model, options, 0)
+
+
+def _completions_model(cfg: EvaluateConfig, line: Line) -> RemedeCompletions:
+    folder = line.server.tokenizer
+    if folder is None:
+        raise InputError(f"{line.server}: needs the folder of its tokenizer; give --tokenizer FOLDER")
+    tokenizer = load_tokenizer(folder)
+    return RemedeCompletions(line, context_length(cfg, line, folder), tokenizer)
 
 
 def keep_facts(told: Path, facts: dict[str, Any], server: Server, answered: bool) -> None:
@@ -122,12 +159,8 @@ def _score_completions(
     examples: Mapping[str, Examples],
 ) -> None:
     """`told`: the file that gets what the canary found, before a row is asked; `answered`: some rows are already."""
-    folder = line.server.tokenizer
-    if folder is None:
-        raise InputError(f"{line.server}: needs the folder of its tokenizer; give --tokenizer FOLDER")
-    tokenizer = load_tokenizer(folder)
-    context = context_length(cfg, line, folder)
-    model = RemedeCompletions(line, context, tokenizer)
+    model = _completions_model(cfg, line)
+    tokenizer, context = model.tokenizer, model.context_length
     prompts = {
         (part.task, part.split): encode_prompts(
             tokenizer, part.strings("text"), part.question, cfg.max_note_tokens, context, examples[part.task].text
@@ -179,7 +212,7 @@ def ask_completions(
 def context_length(cfg: EvaluateConfig, line: Line, folder: Path) -> int:
     """Tokens that the served model takes: as configured, as the server says, or as the tokenizer's folder does."""
     found = cfg.api.context_length or served_context(line)
-    if found is None and (folder / "config.json").is_file():
+    if found is None and (is_gguf(folder) or (folder / "config.json").is_file()):
         found = getattr(load_config(folder), "max_position_embeddings", None)
     if found is None:
         raise InputError(f"{line.server}: does not say what context its model has; set evaluate.api.context_length")

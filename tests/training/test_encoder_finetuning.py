@@ -46,7 +46,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 def loss_of_a_step(setup: Setup) -> torch.Tensor:
     """The summed loss of step 3, in several batches."""
-    fetched = fetch(setup.cfg, setup.data, 1, 3, setup.world, setup.batches_of)
+    fetched = fetch(setup.cfg, setup.data, 1, 3, setup.world)
     assert len(fetched.micro_batches) > 1
     return torch.stack([batch_loss(setup, setup.net, batch) for batch in fetched.micro_batches]).sum()
 
@@ -112,7 +112,7 @@ def test_the_loss_is_the_plain_one_row_by_row(tasks: Path, encoder: Path) -> Non
             rows += 1
         tokens += len(ids) + 2
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    fetched = fetch(cfg, data, 1, 3, ALONE, setup.batches_of)
+    fetched = fetch(cfg, data, 1, 3, ALONE)
     assert (sum(fetched.counts.values()), fetched.tokens) == (rows, tokens)
 
 
@@ -159,7 +159,7 @@ def test_logits_that_are_not_finite_end_it(tasks: Path, encoder: Path, value: fl
     with torch.no_grad():
         setup.net.classifier.bias[4] = value
     with pytest.raises(TrainingGaveUp):
-        measure(setup.net, setup.data.val, JOINT.batch_tokens, torch.float32, ALONE, setup.batches_of)
+        measure(setup.net, setup.data.val, JOINT.batch_tokens, torch.float32, ALONE, setup.logits_of)
 
 
 def test_a_run_killed_at_a_random_moment_ends_as_an_undisturbed_one(

@@ -111,6 +111,8 @@ class Rows:
     """by task, rows of each option"""
     width_multiple: int = 1
     """a batch is padded to a multiple of so many tokens"""
+    pad: int = 0
+    """the token that it is padded with"""
     encode: Encode | None = None
     """texts to tokens, of a model that reads the note alone; None: as a prompt's note, ahead of the question"""
     _notes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
@@ -159,6 +161,7 @@ def read_rows(
     seed: int,
     share_notes: bool | None = None,
     width_multiple: int = 1,
+    pad: int = 0,
     encode: Encode | None = None,
 ) -> Rows:
     """The rows of `split` as packs in order of first appearance: of train at most `cfg.examples` a task, of val at most
@@ -195,7 +198,9 @@ def read_rows(
         for asked in asked_of.values()
     ]
     room = cfg.max_note_tokens
-    return Rows(tasks, list(texts), packs, tokenizer, room, context_length, hashes, classes, width_multiple, encode)
+    return Rows(
+        tasks, list(texts), packs, tokenizer, room, context_length, hashes, classes, width_multiple, pad, encode
+    )
 
 
 def draw_examples(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict[str, Any]]:

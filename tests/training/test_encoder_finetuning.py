@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -290,5 +292,16 @@ def test_faults_are_told_in_a_line(tasks: Path, encoder: Path, tmp_path: Path) -
         load_classifier(broken, 2)
     (broken / "model.safetensors").unlink()
     (broken / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(InputError, match="give a Hugging Face folder with safetensors"):
+    with pytest.raises(InputError, match=r"weights are a pickle \(pytorch_model.bin\).*give the model as safetensors"):
         load_classifier(broken, 2)
+
+
+def test_a_body_of_other_sizes_is_refused_and_a_head_of_others_is_drawn(encoder: Path, tmp_path: Path) -> None:
+    """transformers would draw the weights that do not fit at random, and finetuning begin from noise."""
+    shutil.copytree(encoder, tmp_path / "encoder")
+    shape = runs.read_json(encoder / "config.json") | {"intermediate_size": 256}
+    (tmp_path / "encoder" / "config.json").write_text(json.dumps(shape))
+    with pytest.raises(InputError, match="weights have other sizes than its config"):
+        load_classifier(tmp_path / "encoder", 2)
+    load_classifier(encoder, 3).save_pretrained(tmp_path / "three")
+    assert load_classifier(tmp_path / "three", 2).classifier.out_features == 2

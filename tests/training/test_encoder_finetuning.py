@@ -154,6 +154,25 @@ def test_any_checkpoint_of_a_pretraining_is_a_start(tokens: Path, tasks: Path, t
     assert runs.read_manifest(tmp_path / "export")["inputs"]["model"] == hashed
 
 
+def test_under_bf16_the_heads_alone_are_in_fp32(tasks: Path, encoder: Path) -> None:
+    """In training, validation and evaluation: logits that are rounded to bf16 give many notes one probability."""
+    setup = prepare(replace(JOINT, precision="bf16"), tasks, encoder, 1, ALONE)
+    net, rows, body = setup.net, setup.data.train, []
+    net.bert.encoder.layer[0].intermediate.dense.register_forward_hook(lambda m, i, o: body.append(o.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (batch, *_) = fetch(setup.cfg, setup.data, 1, 3, ALONE).micro_batches
+        learned = setup.logits_of(net, batch, rows.tasks)
+        special = special_ids(encoder)
+        scored = score_notes(
+            net, encode_notes(rows.tokenizer, rows.texts[:20], special, 20, 64), batch_tokens=999, pad=0
+        )
+        batch_loss(setup, net, batch).backward()
+    assert set(body) == {torch.bfloat16}
+    for logits in (learned[learned.isfinite()].detach(), torch.from_numpy(scored).float()):
+        assert (logits.bfloat16().float() != logits).float().mean() > 0.9
+    assert net.classifier.weight.grad.abs().sum() > 0 and net.bert.pooler.dense.weight.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("value", [float("nan"), -float("inf")])
 def test_logits_that_are_not_finite_end_it(tasks: Path, encoder: Path, value: float) -> None:
     """An option's own logit may be -inf too, and is none that the task does not have."""

@@ -11,9 +11,9 @@ when a note's outcomes are independent given its text; what is common to all opt
 
 Only the splits that a model learns from can be read here: the rows of a test split are opened by `evaluate` alone.
 
-Fewer examples (`finetune.examples`): within each class the rows stand in an order keyed by seed and note, row i of a
-class of n at the mark (i + 1/2) / n; the first rows by mark over all classes are taken. So the fewer lie among the
-more, each class has its share to within a row, and tasks that share notes go on sharing them.
+Fewer examples (`finetune.examples`): within each class the rows stand in an order keyed by seed and note, and classes
+are dealt out in their shares (draw_examples). So the fewer lie among the more, each class has its share to within a
+row, and tasks that share notes go on sharing them.
 
 An even mix: a group gives as many packs as bring batch_size / tasks rows of each of its tasks; where some notes lack
 a task's question (its cohort is smaller), its rows weigh that much more in the loss. Rows are counted by task.

@@ -154,7 +154,7 @@ def test_any_checkpoint_of_a_pretraining_is_a_start(tokens: Path, tasks: Path, t
     assert runs.read_manifest(tmp_path / "export")["inputs"]["model"] == hashed
 
 
-def test_under_bf16_the_heads_alone_are_in_fp32(tasks: Path, encoder: Path) -> None:
+def test_under_bf16_heads_and_loss_alone_are_in_fp32(tasks: Path, encoder: Path) -> None:
     """In training, validation and evaluation: logits that are rounded to bf16 give many notes one probability."""
     setup = prepare(replace(JOINT, precision="bf16"), tasks, encoder, 1, ALONE)
     net, rows, body = setup.net, setup.data.train, []
@@ -166,7 +166,9 @@ def test_under_bf16_the_heads_alone_are_in_fp32(tasks: Path, encoder: Path) -> N
         scored = score_notes(
             net, encode_notes(rows.tokenizer, rows.texts[:20], special, 20, 64), batch_tokens=999, pad=0
         )
-        batch_loss(setup, net, batch).backward()
+        loss = batch_loss(setup, net, batch)
+    loss.backward()
+    assert loss.bfloat16().float() != loss
     assert set(body) == {torch.bfloat16}
     for logits in (learned[learned.isfinite()].detach(), torch.from_numpy(scored).float()):
         assert (logits.bfloat16().float() != logits).float().mean() > 0.9

@@ -165,7 +165,7 @@ def answer_loss(
     corrected_MK = logits_MK + torch.tensor(factors, device=device)
     losses_M = functional.cross_entropy(corrected_MK, batch.labels, reduction="none")
     weights_M = torch.tensor([weights[t] * batch.is_counted for t in batch.tasks], device=device)
-    return losses_M @ weights_M
+    return (losses_M * weights_M).sum()  # a product of vectors would be rounded to bf16 by autocast
 
 
 def _sees(segments_BT: torch.Tensor) -> torch.Tensor:

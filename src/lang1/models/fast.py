@@ -12,6 +12,7 @@ Class, parameter names and exports stay transformers' own: a reader of the folde
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 from types import MethodType
@@ -123,7 +124,8 @@ def answer_logits(
     """
     if type(model).__name__ == "LlamaForCausalLM":
         return _llama_answer_logits(model, tokens_BT, positions_BT, mask_B1TT, answers_BR, entries)
-    with output_in_fp32(model.get_output_embeddings()):
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    with contextlib.nullcontext() if head is None else output_in_fp32(head):
         logits: torch.Tensor = model(
             input_ids=tokens_BT,
             position_ids=positions_BT,

@@ -5,7 +5,8 @@ position. Prompts, answer position and option tokens come from scoring/options.p
 val alone are opened (asked.py). The folder is the Hugging Face model of the best validation (validation.py), with
 curve.jsonl, lang1.json, questions.json and seen.parquet. Under torchrun all processes share out every step's rows.
 
-An encoder differs in how it starts, and in what a batch holds and asks of it (encoder_finetuning.py); the rest is one.
+An encoder differs in how it starts, in its tokens and in where its logits are read (encoder_finetuning.py); the rest is
+one.
 """
 
 from __future__ import annotations

@@ -56,3 +56,26 @@ def test_bf16_attention_agrees_with_torchs_own_within_rounding() -> None:
         whole = fast(input_ids=tokens, use_cache=False).logits.gather(1, answers[:, :, None].expand(-1, -1, 300))
     assert (ours.float() - wanted.float()).abs().max() < 0.02 * wanted.float().abs().max()
     assert (whole.float() - wanted.float()).abs().max() < 0.02 * wanted.float().abs().max()
+
+
+@pytest.mark.parametrize("entries", [None, [5, 7]])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_under_bf16_the_answer_s_logits_alone_are_not_rounded_to_it(kind: str, entries: list[int] | None) -> None:
+    """Rounded ones lie so far apart that many notes would have one probability."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokens, answers = _batch()
+    small = GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=1, n_head=2)
+    model = build_model("tiny", 300, seed=3, context_length=64) if kind == "llama" else GPT2LMHeadModel(small)
+    use_fast_attention(model.eval(), torch.bfloat16)
+    body: list[torch.dtype] = []
+    first = model.model.layers[0].mlp.gate_proj if kind == "llama" else model.transformer.h[0].mlp.c_fc
+    with torch.no_grad():
+        wanted = answer_logits(model, tokens, None, None, answers, entries)
+        first.register_forward_hook(lambda module, inputs, output: body.append(output.dtype))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            ours = answer_logits(model, tokens, None, None, answers, entries)
+    assert body == [torch.bfloat16]
+    assert ours.dtype == torch.float32
+    assert (ours.bfloat16().float() != ours).float().mean() > 0.9
+    assert (ours - wanted).abs().max() < 0.02 * wanted.abs().max()

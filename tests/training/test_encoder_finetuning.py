@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +48,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 def loss_of_a_step(setup: Setup) -> torch.Tensor:
     """The summed loss of step 3, in several batches."""
-    fetched = fetch(setup.cfg, setup.data, 1, 3, setup.world, setup.batches_of)
+    fetched = fetch(setup.cfg, setup.data, 1, 3, setup.world)
     assert len(fetched.micro_batches) > 1
     return torch.stack([batch_loss(setup, setup.net, batch) for batch in fetched.micro_batches]).sum()
 
@@ -112,7 +114,7 @@ def test_the_loss_is_the_plain_one_row_by_row(tasks: Path, encoder: Path) -> Non
             rows += 1
         tokens += len(ids) + 2
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    fetched = fetch(cfg, data, 1, 3, ALONE, setup.batches_of)
+    fetched = fetch(cfg, data, 1, 3, ALONE)
     assert (sum(fetched.counts.values()), fetched.tokens) == (rows, tokens)
 
 
@@ -152,6 +154,27 @@ def test_any_checkpoint_of_a_pretraining_is_a_start(tokens: Path, tasks: Path, t
     assert runs.read_manifest(tmp_path / "export")["inputs"]["model"] == hashed
 
 
+def test_under_bf16_heads_and_loss_alone_are_in_fp32(tasks: Path, encoder: Path) -> None:
+    """In training, validation and evaluation: logits that are rounded to bf16 give many notes one probability."""
+    setup = prepare(replace(JOINT, precision="bf16"), tasks, encoder, 1, ALONE)
+    net, rows, body = setup.net, setup.data.train, []
+    net.bert.encoder.layer[0].intermediate.dense.register_forward_hook(lambda m, i, o: body.append(o.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (batch, *_) = fetch(setup.cfg, setup.data, 1, 3, ALONE).micro_batches
+        learned = setup.logits_of(net, batch, rows.tasks)
+        special = special_ids(encoder)
+        scored = score_notes(
+            net, encode_notes(rows.tokenizer, rows.texts[:20], special, 20, 64), batch_tokens=999, pad=0
+        )
+        loss = batch_loss(setup, net, batch)
+    loss.backward()
+    assert loss.bfloat16().float() != loss
+    assert set(body) == {torch.bfloat16}
+    for logits in (learned[learned.isfinite()].detach(), torch.from_numpy(scored).float()):
+        assert (logits.bfloat16().float() != logits).float().mean() > 0.9
+    assert net.classifier.weight.grad.abs().sum() > 0 and net.bert.pooler.dense.weight.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("value", [float("nan"), -float("inf")])
 def test_logits_that_are_not_finite_end_it(tasks: Path, encoder: Path, value: float) -> None:
     """An option's own logit may be -inf too, and is none that the task does not have."""
@@ -159,7 +182,7 @@ def test_logits_that_are_not_finite_end_it(tasks: Path, encoder: Path, value: fl
     with torch.no_grad():
         setup.net.classifier.bias[4] = value
     with pytest.raises(TrainingGaveUp):
-        measure(setup.net, setup.data.val, JOINT.batch_tokens, torch.float32, ALONE, setup.batches_of)
+        measure(setup.net, setup.data.val, JOINT.batch_tokens, torch.float32, ALONE, setup.logits_of)
 
 
 def test_a_run_killed_at_a_random_moment_ends_as_an_undisturbed_one(
@@ -290,5 +313,16 @@ def test_faults_are_told_in_a_line(tasks: Path, encoder: Path, tmp_path: Path) -
         load_classifier(broken, 2)
     (broken / "model.safetensors").unlink()
     (broken / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(InputError, match="give a Hugging Face folder with safetensors"):
+    with pytest.raises(InputError, match=r"weights are a pickle \(pytorch_model.bin\).*give the model as safetensors"):
         load_classifier(broken, 2)
+
+
+def test_a_body_of_other_sizes_is_refused_and_a_head_of_others_is_drawn(encoder: Path, tmp_path: Path) -> None:
+    """transformers would draw the weights that do not fit at random, and finetuning begin from noise."""
+    shutil.copytree(encoder, tmp_path / "encoder")
+    shape = runs.read_json(encoder / "config.json") | {"intermediate_size": 256}
+    (tmp_path / "encoder" / "config.json").write_text(json.dumps(shape))
+    with pytest.raises(InputError, match="weights have other sizes than its config"):
+        load_classifier(tmp_path / "encoder", 2)
+    load_classifier(encoder, 3).save_pretrained(tmp_path / "three")
+    assert load_classifier(tmp_path / "three", 2).classifier.out_features == 2

@@ -17,7 +17,7 @@ from lang1 import runs
 from lang1.config import EncoderPreset, Preset, ShapeOverrides
 from lang1.errors import ConfigError, InputError
 from lang1.models.build import draw_weights
-from lang1.models.load import hide_progress_bars, load_config, load_tokenizer, refusing, without_dropout
+from lang1.models.load import load_config, load_tokenizer, read_weights, without_dropout
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertForMaskedLM
@@ -176,35 +176,17 @@ def load_classifier(folder: Path, labels: int | None = None) -> Any:
     """
     import torch
     from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
 
-    hide_progress_bars()
     config = load_config(folder)
     if labels is not None:
         without_dropout(config).num_labels = labels
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # a table of the weights that the head lacks, which is what we look at ourselves
-    try:
-        what = f"{folder}: not an encoder that transformers reads"
-        with refusing(what, "give a Hugging Face folder with safetensors"), torch.random.fork_rng(devices=[]):
-            model, found = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=labels is not None,
-            )
-    finally:
-        logging.set_verbosity(verbosity)
-    missing = sorted(found["missing_keys"])
-    body = [name for name in missing if not is_of_head(name)]
-    wrong = body if labels is not None else missing
+    is_fresh = is_of_head if labels is not None else lambda name: False
+    with torch.random.fork_rng(devices=[]):
+        model, missing = read_weights(AutoModelForSequenceClassification, folder, "an encoder", config, is_fresh)
+    wrong = [name for name in missing if not is_fresh(name)]
     if wrong:
         raise InputError(f"{folder}: weights lack {', '.join(wrong[:3])}; give the folder of a whole encoder")
-    return model.eval()
+    return model
 
 
 def positions_of(config: Any) -> int:

@@ -12,6 +12,7 @@ Class, parameter names and exports stay transformers' own: a reader of the folde
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 from types import MethodType
@@ -22,6 +23,7 @@ from torch import nn
 
 from lang1.errors import ConfigError
 from lang1.models import kernels
+from lang1.models.head import output_in_fp32
 
 NAME = "lang1_matmul"
 
@@ -115,19 +117,22 @@ def answer_logits(
     answers_BR: torch.Tensor,
     entries: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """Logits (B, R, V) at the positions `answers_BR` of each row. Mask and positions None: causal, counted from 0.
+    """Logits (B, R, V) at the positions `answers_BR` of each row, not rounded to bf16. Mask and positions None: causal,
+    counted from 0.
 
     With `entries` the logits of these entries of the vocabulary alone, in their order: (B, R, len(entries)).
     """
     if type(model).__name__ == "LlamaForCausalLM":
         return _llama_answer_logits(model, tokens_BT, positions_BT, mask_B1TT, answers_BR, entries)
-    logits: torch.Tensor = model(
-        input_ids=tokens_BT,
-        position_ids=positions_BT,
-        attention_mask=mask_B1TT,
-        use_cache=False,
-        logits_to_keep=answers_BR,
-    ).logits
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    with contextlib.nullcontext() if head is None else output_in_fp32(head):
+        logits: torch.Tensor = model(
+            input_ids=tokens_BT,
+            position_ids=positions_BT,
+            attention_mask=mask_B1TT,
+            use_cache=False,
+            logits_to_keep=answers_BR,
+        ).logits
     if logits.shape[:2] != answers_BR.shape:  # an unknown keyword is swallowed and ignored
         logits = logits.gather(1, answers_BR[:, :, None].expand(-1, -1, logits.shape[-1]))
     return logits if entries is None else logits[:, :, list(entries)]
@@ -161,9 +166,11 @@ def _llama_answer_logits(
     normed_BRH = inner.norm(last_BRH)
     head = model.lm_head
     if entries is not None and type(head) is nn.Linear and head.bias is None and type(head.weight) is nn.Parameter:
-        chosen: torch.Tensor = normed_BRH @ head.weight[list(entries)].t()
+        with torch.autocast(normed_BRH.device.type, enabled=False):
+            chosen: torch.Tensor = normed_BRH.float() @ head.weight[list(entries)].float().t()
         return chosen
-    logits: torch.Tensor = head(normed_BRH)
+    with output_in_fp32(head):
+        logits: torch.Tensor = head(normed_BRH)
     return logits if entries is None else logits[:, :, list(entries)]
 
 

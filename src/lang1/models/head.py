@@ -1,4 +1,6 @@
-"""Whether a causal LM's logits are its last hidden state times the weights of its output head, and nothing else.
+"""The last map of a model, from its hidden state to logits: in fp32 where they are read, and whether it is linear.
+
+Whether a causal LM's logits are its last hidden state times the weights of its output head, and nothing else:
 
 Where they are, training takes the loss in chunks from hidden state and weights (training/loss.py) and never holds the
 logits of a batch. They are not where a model caps its logits (Gemma 2), scales them (Cohere, Granite), adds a bias
@@ -8,6 +10,8 @@ a few tokens in which the hidden state is replaced by a large random one, which 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 PROBE_TOKENS = 8
@@ -42,3 +46,25 @@ def has_linear_head(model: Any) -> bool:
         hook.remove()
         model.train(was_training)
     return bool(hidden) and torch.allclose(logits, hidden[0] @ head.weight.T, rtol=1e-3, atol=1e-2)
+
+
+@contextlib.contextmanager
+def output_in_fp32(head: Any) -> Iterator[None]:
+    """Within, what the module `head` gives in bf16 is made in fp32 in its place, from the same input.
+
+    bf16 has eight bits for a number: logits near 4 lie 0.03 apart, so that many notes would have one probability.
+    """
+    import torch
+
+    def again(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+        if output.dtype == torch.float32:
+            return output
+        weights = {name: weight.float() for name, weight in module.named_parameters()}  # FSDP's are bf16
+        with torch.autocast(output.device.type, enabled=False):
+            return torch.func.functional_call(module, weights, (inputs[0].float(),))
+
+    hook = head.register_forward_hook(again)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,31 @@ def load_model(folder: Path, config: Any = None) -> Any:
 
     Raises InputError when it cannot be read, or lacks weights that transformers would draw at random.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
-    place, options = _source(folder)
     refuse_encoder(folder)
+    model, missing = read_weights(AutoModelForCausalLM, folder, "a causal language model", config)
+    if missing:
+        raise InputError(f"{folder}: weights lack {', '.join(missing[:3])}; give the folder of a whole causal model")
+    return model
+
+
+def read_weights(
+    auto: Any, folder: Path, kind: str, config: Any = None, is_fresh: Callable[[str], bool] = lambda name: False
+) -> tuple[Any, list[str]]:
+    """The model that transformers' class `auto` makes of a folder or GGUF file, fp32 on the CPU, in evaluation mode,
+    and the weights that the folder lacks, which transformers has drawn at random.
+
+    Raises InputError when it cannot be read, or has weights of other sizes, but for those that `is_fresh` names.
+    """
+    import torch
+
+    place, options = _source(folder)
     _refuse_pickle(folder)
     hide_progress_bars()
-    wanted = "a GGUF file of a causal model" if options else "a Hugging Face folder with safetensors"
-    with refusing(f"{folder}: not a causal language model that transformers reads", f"give {wanted}"), _quietly(folder):
-        model, found = AutoModelForCausalLM.from_pretrained(
+    wanted = f"a GGUF file of {kind}" if options else "a Hugging Face folder with safetensors"
+    with refusing(f"{folder}: not {kind} that transformers reads", f"give {wanted}"), _quietly(folder):
+        model, found = auto.from_pretrained(
             place,
             config=config,
             dtype=torch.float32,
@@ -49,11 +64,12 @@ def load_model(folder: Path, config: Any = None) -> Any:
             ignore_mismatched_sizes=True,  # refused below, in one line in place of a table
             **options,
         )
-    _refuse_other_sizes(folder, found)
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise InputError(f"{folder}: weights lack {', '.join(missing[:3])}; give the folder of a whole causal model")
-    return model.eval()
+    if any(not is_fresh(name) for name, *_ in found["mismatched_keys"]):
+        raise InputError(
+            f"{folder}: its weights have other sizes than its config.json says (a checkpoint of another vocabulary or "
+            "shape); give weights and config of one model"
+        )
+    return model.eval(), sorted(found["missing_keys"])
 
 
 def load_scorer(folder: Path, dtype: Any) -> tuple[Any, Any]:
@@ -218,12 +234,4 @@ def _refuse_pickle(folder: Path) -> None:
         raise InputError(
             f"{folder}: its weights are a pickle ({pickles[0]}), which can run code when it is read; "
             "give the model as safetensors"
-        )
-
-
-def _refuse_other_sizes(folder: Path, found: dict[str, Any]) -> None:
-    if found["mismatched_keys"]:
-        raise InputError(
-            f"{folder}: its weights have other sizes than its config.json says (a checkpoint of another vocabulary or "
-            "shape); give weights and config of one model"
         )

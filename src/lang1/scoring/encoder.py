@@ -57,11 +57,14 @@ def class_logits(model: Any, rows: Sequence[Sequence[int]], pad: int) -> Any:
 
 
 def masked_logits(model: Any, tokens_BT: Any, lengths_B: Any) -> Any:
-    """The same for rows that are padded already, of which so many tokens are real."""
+    """The same for rows that are padded already, of which so many tokens are real; not rounded to bf16."""
     import torch
 
+    from lang1.models.head import output_in_fp32
+
     mask_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) < lengths_B[:, None]
-    return model(input_ids=tokens_BT, attention_mask=mask_BT.long()).logits
+    with output_in_fp32(getattr(model, "classifier", None) or model.score):
+        return model(input_ids=tokens_BT, attention_mask=mask_BT.long()).logits
 
 
 def read_heads(folder: Path) -> dict[str, tuple[int, int]]:

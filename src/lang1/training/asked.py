@@ -11,9 +11,9 @@ when a note's outcomes are independent given its text; what is common to all opt
 
 Only the splits that a model learns from can be read here: the rows of a test split are opened by `evaluate` alone.
 
-Fewer examples (`finetune.examples`): within each class the rows stand in an order keyed by seed and note, row i of a
-class of n at the mark (i + 1/2) / n; the first rows by mark over all classes are taken. So the fewer lie among the
-more, each class has its share to within a row, and tasks that share notes go on sharing them.
+Fewer examples (`finetune.examples`): within each class the rows stand in an order keyed by seed and note, and classes
+are dealt out in their shares (draw_examples). So the fewer lie among the more, each class has its share to within a
+row, and tasks that share notes go on sharing them.
 
 An even mix: a group gives as many packs as bring batch_size / tasks rows of each of its tasks; where some notes lack
 a task's question (its cohort is smaller), its rows weigh that much more in the loss. Rows are counted by task.
@@ -111,6 +111,8 @@ class Rows:
     """by task, rows of each option"""
     width_multiple: int = 1
     """a batch is padded to a multiple of so many tokens"""
+    pad: int = 0
+    """the token that it is padded with"""
     encode: Encode | None = None
     """texts to tokens, of a model that reads the note alone; None: as a prompt's note, ahead of the question"""
     _notes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
@@ -159,6 +161,7 @@ def read_rows(
     seed: int,
     share_notes: bool | None = None,
     width_multiple: int = 1,
+    pad: int = 0,
     encode: Encode | None = None,
 ) -> Rows:
     """The rows of `split` as packs in order of first appearance: of train at most `cfg.examples` a task, of val at most
@@ -195,7 +198,9 @@ def read_rows(
         for asked in asked_of.values()
     ]
     room = cfg.max_note_tokens
-    return Rows(tasks, list(texts), packs, tokenizer, room, context_length, hashes, classes, width_multiple, encode)
+    return Rows(
+        tasks, list(texts), packs, tokenizer, room, context_length, hashes, classes, width_multiple, pad, encode
+    )
 
 
 def draw_examples(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict[str, Any]]:

@@ -8,9 +8,8 @@ about runs through the model once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,11 @@ from lang1.models.encoder import SpecialIds, draw_head, is_of_head, load_classif
 from lang1.models.export import check_hashes, read_checkpoint
 from lang1.models.load import check_vocabulary, load_config, without_dropout
 from lang1.scoring.encoder import encode_notes, masked_logits
-from lang1.scoring.options import padded
 from lang1.tasks.prompts import Question
-from lang1.training.asked import AskedTask, Encode, Pack
+from lang1.training.asked import AskedTask, Encode
 from lang1.training.base_model import BaseModel
 from lang1.training.distributed import World
-from lang1.training.packs import AskedBatch, BatchesOf, cut_batches, of_options
+from lang1.training.packs import PackBatch, of_options
 
 
 def check(cfg: FinetuneConfig, world: World) -> None:
@@ -116,33 +114,7 @@ def encode_alone(tokenizer: Any, special: SpecialIds, max_note_tokens: int, posi
     return lambda texts: [note.ids for note in encode_notes(tokenizer, texts, special, max_note_tokens, positions)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncoderBatch(AskedBatch):
-    """For an encoder: notes alone, each with the heads that are asked of it."""
-
-    lengths: torch.Tensor
-    """(B) real tokens"""
-    places: torch.Tensor
-    """(M) the note of each answer"""
-
-    def logits(self, model: Any, tasks: list[AskedTask]) -> torch.Tensor:
-        """Of the outputs of each answer's head."""
-        return of_options(masked_logits(model, self.tokens, self.lengths)[self.places], self.tasks, tasks)
-
-
-def batches_of(pad: int) -> BatchesOf:
-    """The notes of packs in batches of like length, padded with `pad`."""
-    return partial(cut_batches, partial(_tensors, pad))
-
-
-def _tensors(
-    pad: int, tasks: list[AskedTask], packs: Sequence[Pack], notes: Sequence[Any], multiple: int
-) -> EncoderBatch:
-    asked = [(place, task, label) for place, pack in enumerate(packs) for task, label in pack.asked]
-    return EncoderBatch(
-        tokens=padded(notes, pad, "cpu", multiple),
-        lengths=torch.tensor([len(note) for note in notes]),
-        places=torch.tensor([place for place, _, _ in asked]),
-        tasks=[task for _, task, _ in asked],
-        labels=torch.tensor([label for _, _, label in asked]),
-    )
+def head_logits(model: Any, batch: PackBatch, tasks: list[AskedTask]) -> torch.Tensor:
+    """LogitsOf an encoder: the outputs of each answer's head."""
+    note_of_M = batch.answer_rows // batch.answers.shape[1]
+    return of_options(masked_logits(model, batch.tokens, batch.lengths)[note_of_M], batch.tasks, tasks)

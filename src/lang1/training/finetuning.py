@@ -5,7 +5,8 @@ position. Prompts, answer position and option tokens come from scoring/options.p
 val alone are opened (asked.py). The folder is the Hugging Face model of the best validation (validation.py), with
 curve.jsonl, lang1.json, questions.json and seen.parquet. Under torchrun all processes share out every step's rows.
 
-An encoder differs in how it starts, and in what a batch holds and asks of it (encoder_finetuning.py); the rest is one.
+An encoder differs in how it starts, in its tokens and in where its logits are read (encoder_finetuning.py); the rest is
+one.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from lang1.training.asked import READ, Group, Rows, balance_factors, make_groups
 from lang1.training.base_model import BaseModel
 from lang1.training.checkpoint import Checkpoints, Retention
 from lang1.training.distributed import World, joined, run_stage, shard
-from lang1.training.encoder_finetuning import EncoderBase, batches_of, encode_alone
+from lang1.training.encoder_finetuning import EncoderBase, encode_alone, head_logits
 from lang1.training.encoder_finetuning import check as check_encoder
 from lang1.training.feeding import Fetched
 from lang1.training.loop import LoopConfig, Objective, Progress, resume, train
 from lang1.training.lora import ADAPTER, add_adapters, merged, write_adapter
 from lang1.training.numerics import prepare_torch
 from lang1.training.optimizer import make_optimizer
-from lang1.training.packs import AskedBatch, BatchesOf, answer_loss, make_batches
+from lang1.training.packs import LogitsOf, PackBatch, answer_loss, make_batches, option_logits
 from lang1.training.spreading import build_on_main, spread, weights_of
 from lang1.training.validation import keep_weights, validate
 
@@ -78,7 +79,7 @@ class Setup:
     dtype: torch.dtype
     world: World
     seed: int
-    batches_of: BatchesOf = make_batches
+    logits_of: LogitsOf = option_logits
 
     @property
     def steps(self) -> int:
@@ -140,8 +141,8 @@ def prepare(cfg: FinetuneConfig, tasks: Path, model: Path, seed: int, world: Wor
     weights = weights_of(net, world)
     shard(net, world, cfg.sharding, dtype, None)
     spread(net, weights, world)
-    made = batches_of(base.special_ids().pad) if isinstance(base, EncoderBase) else make_batches
-    return Setup(cfg, base, net, wrapped, data, names, skipped, dtype, world, seed, made)
+    logits_of = head_logits if isinstance(base, EncoderBase) else option_logits
+    return Setup(cfg, base, net, wrapped, data, names, skipped, dtype, world, seed, logits_of)
 
 
 def check(cfg: FinetuneConfig, model: Path, world: World) -> None:
@@ -178,11 +179,10 @@ def build(cfg: FinetuneConfig, base: BaseModel, seed: int, is_empty: bool = Fals
 def run(setup: Setup, out: Path, scratch: Path, best: Path, steps: int | None = None) -> Progress:
     """Train from the newest checkpoint in `scratch` to the end, an early stop, or the first `steps` of the schedule."""
     cfg, world, data, dtype = setup.cfg, setup.world, setup.data, setup.dtype
-    made = setup.batches_of
     objective = Objective(
-        fetch=lambda step: fetch(cfg, data, setup.seed, step, world, made),
+        fetch=lambda step: fetch(cfg, data, setup.seed, step, world),
         loss=lambda net, batch: batch_loss(setup, net, batch),
-        validate=lambda net, progress: validate(cfg, net, data.val, progress, best, dtype, world, made),
+        validate=lambda net, progress: validate(cfg, net, data.val, progress, best, dtype, world, setup.logits_of),
         facts=setup.facts,
     )
     loop = LoopConfig(
@@ -244,7 +244,9 @@ def read_data(cfg: FinetuneConfig, folder: Path, names: list[str], base: BaseMod
     if isinstance(base, EncoderBase):
         context = positions_of(net.config)
         cfg = replace(cfg, max_note_tokens=min(cfg.max_note_tokens, max(1, context - 2)))
-        asked, how = base.asked(), {"encode": encode_alone(tokenizer, base.special_ids(), cfg.max_note_tokens, context)}
+        special = base.special_ids()
+        encode = encode_alone(tokenizer, special, cfg.max_note_tokens, context)
+        asked, how = base.asked(), {"encode": encode, "pad": special.pad}
     else:
         # only a Llama's tasks share notes: a mask of ours would replace that of another class, such as a sliding
         # window's; and only it is padded further: others may have no position to spare
@@ -259,14 +261,12 @@ def read_data(cfg: FinetuneConfig, folder: Path, names: list[str], base: BaseMod
     return Data(rows, val, groups, weights)
 
 
-def fetch(
-    cfg: FinetuneConfig, data: Data, seed: int, step: int, world: World, batches_of: BatchesOf = make_batches
-) -> Fetched[AskedBatch]:
+def fetch(cfg: FinetuneConfig, data: Data, seed: int, step: int, world: World) -> Fetched[PackBatch]:
     """This rank's micro-batches of a step; a function of seed, step and rank alone."""
     packs = [pack for group in data.groups for pack in group.drawn(seed, step)]
     batches = [
         replace(batch, key=zlib.crc32(f"{seed}:{step}:{world.rank}:{number}".encode()))
-        for number, batch in enumerate(batches_of(data.train, packs, cfg.batch_tokens, world.rank, world.size))
+        for number, batch in enumerate(make_batches(data.train, packs, cfg.batch_tokens, world.rank, world.size))
     ]
     rows = Counter(task for pack in packs for task, _ in pack.asked)
     divisor = sum(data.weights[task] * count for task, count in rows.items())
@@ -276,11 +276,12 @@ def fetch(
     return Fetched(batches, divisor, tokens, counts)
 
 
-def batch_loss(setup: Setup, net: Any, batch: AskedBatch) -> torch.Tensor:
+def batch_loss(setup: Setup, net: Any, batch: PackBatch) -> torch.Tensor:
     """The summed weighted loss of a micro-batch, on the world's device."""
     if setup.cfg.method == "lora" and setup.cfg.lora.dropout:
         torch.manual_seed(batch.key)  # so that a resumed run draws what an undisturbed one does
-    return answer_loss(net, batch.to(setup.world.device), setup.data.train.tasks, setup.data.weights)
+    data = setup.data
+    return answer_loss(net, batch.to(setup.world.device), data.train.tasks, data.weights, setup.logits_of)
 
 
 def _finish(stage: runs.Stage, setup: Setup, progress: Progress, best: Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,39 +25,21 @@ from lang1.models.fast import answer_logits
 from lang1.scoring.options import round_up
 from lang1.training.asked import AskedTask, Pack, Rows
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 SIMILAR = 0.7
 """a batch holds no pack shorter than this share of its longest"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedBatch:
-    """B packs in tensors of T tokens; M answers in all. How their logits are had is the matter of its kinds."""
+class PackBatch:
+    """B packs in tensors of T tokens, R the most questions a pack; M answers in all. An encoder's packs are notes
+    alone, without questions behind them."""
 
     tokens: torch.Tensor
-    tasks: list[int]
-    """of the M answers"""
-    labels: torch.Tensor
-    is_counted: bool = True
-    """false: run only because another process has a batch more"""
-    key: int = 0
-    """seed of what is drawn in its forward: LoRA's dropout"""
-
-    def to(self, device: torch.device) -> Self:
-        """The batch with its tensors on a device."""
-        moved: dict[str, Any] = {
-            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), torch.Tensor)
-        }
-        return replace(self, **moved)
-
-    def logits(self, model: Any, tasks: list[AskedTask]) -> torch.Tensor:
-        """(M, K) logits of the options, in fp32; -inf where a task has fewer options than another."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackBatch(AskedBatch):
-    """For a causal LM: notes with their questions behind them; R the most questions a pack."""
-
+    lengths: torch.Tensor
+    """(B) real tokens"""
     positions: torch.Tensor
     segments: torch.Tensor | None
     """0 the note, i its i-th question, -1 padding; None when every pack has one question"""
@@ -65,51 +47,45 @@ class PackBatch(AskedBatch):
     """(B, R) answer positions, a pack's last one repeated"""
     answer_rows: torch.Tensor
     """(M) index of each answer in the flattened (B, R)"""
+    tasks: list[int]
+    """of the M answers"""
+    labels: torch.Tensor
     row_ids: list[str]
+    is_counted: bool = True
+    """false: run only because another process has a batch more"""
+    key: int = 0
+    """seed of what is drawn in its forward: LoRA's dropout"""
 
-    def logits(self, model: Any, tasks: list[AskedTask]) -> torch.Tensor:
-        """At the answer positions."""
-        return option_logits(model, self, tasks)
+    def to(self, device: torch.device) -> PackBatch:
+        """The batch with its tensors on a device."""
+        moved: dict[str, Any] = {
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), torch.Tensor)
+        }
+        return replace(self, **moved)
 
 
-B = TypeVar("B", bound=AskedBatch)
-BatchesOf = Callable[[Rows, Sequence[Pack], int, int, int], Sequence[AskedBatch]]
-"""`make_batches` for a kind of model"""
+LogitsOf = Callable[[Any, PackBatch, list[AskedTask]], torch.Tensor]
+"""(M, K) logits of the options of a batch's answers, in fp32; -inf where a task has fewer options than another"""
 
 
 def make_batches(
     rows: Rows, packs: Sequence[Pack], batch_tokens: int, rank: int = 0, ranks: int = 1
 ) -> list[PackBatch]:
-    """The batches of a causal LM (cut_batches)."""
-    return cut_batches(pack_tensors, rows, packs, batch_tokens, rank, ranks)
-
-
-def cut_batches(
-    tensors: Callable[[list[AskedTask], list[Pack], list[Any], int], B],
-    rows: Rows,
-    packs: Sequence[Pack],
-    batch_tokens: int,
-    rank: int = 0,
-    ranks: int = 1,
-) -> list[B]:
     """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included; of several processes
-    this one's share, as many batches in each. `tensors`: tasks, packs, their notes and the widths' multiple to a batch.
+    this one's share, as many batches in each.
     """
     notes = rows.notes(packs)
-    multiple = rows.width_multiple
     lengths = [
-        round_up(len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked), multiple)
+        round_up(len(note) + sum(len(rows.tasks[t].ids) for t, _ in pack.asked), rows.width_multiple)
         for note, pack in zip(notes, packs, strict=True)
     ]
     order = sorted(range(len(packs)), key=lambda i: (-lengths[i], i))
     shares = [_cut(order[r::ranks], lengths, batch_tokens) for r in range(ranks)]
-    made = [
-        tensors(rows.tasks, [packs[i] for i in batch], [notes[i] for i in batch], multiple) for batch in shares[rank]
-    ]
+    made = [pack_tensors(rows, [packs[i] for i in batch], [notes[i] for i in batch]) for batch in shares[rank]]
     missing = max(map(len, shares)) - len(made)
     if missing:
         last = order[-1]
-        filler = made[0] if made else tensors(rows.tasks, [packs[last]], [notes[last]], multiple)
+        filler = made[0] if made else pack_tensors(rows, [packs[last]], [notes[last]])
         made += [replace(filler, is_counted=False)] * missing
     return made
 
@@ -124,16 +100,17 @@ def _cut(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> lis
     return batches
 
 
-def pack_tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any], multiple: int) -> PackBatch:
+def pack_tensors(rows: Rows, packs: list[Pack], notes: list[NDArray[np.int64]]) -> PackBatch:
     """Notes with their questions behind them, right-padded to a multiple."""
+    tasks = rows.tasks
     width = max(len(note) + sum(len(tasks[t].ids) for t, _ in p.asked) for p, note in zip(packs, notes, strict=True))
-    width = round_up(width, multiple)
+    width = round_up(width, rows.width_multiple)
     most = max(len(pack.asked) for pack in packs)
-    tokens = np.zeros((len(packs), width), dtype=np.int64)
+    tokens = np.full((len(packs), width), rows.pad, dtype=np.int64)
     positions = np.zeros((len(packs), width), dtype=np.int64)
     segments = np.full((len(packs), width), -1, dtype=np.int64)
     answers = np.zeros((len(packs), most), dtype=np.int64)
-    kept = []
+    kept, lengths = [], []
     for b, (pack, note) in enumerate(zip(packs, notes, strict=True)):
         end = len(note)
         tokens[b, :end], positions[b, :end], segments[b, :end] = note, np.arange(end), 0
@@ -145,9 +122,11 @@ def pack_tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any], mu
             end += len(ids)
             answers[b, r:] = end - 1
             kept.append(b * most + r)
+        lengths.append(end)
     asked = [(task, label) for pack in packs for task, label in pack.asked]
     return PackBatch(
         tokens=torch.from_numpy(tokens),
+        lengths=torch.tensor(lengths),
         positions=torch.from_numpy(positions),
         segments=torch.from_numpy(segments) if most > 1 else None,
         answers=torch.from_numpy(answers),
@@ -159,7 +138,7 @@ def pack_tensors(tasks: list[AskedTask], packs: list[Pack], notes: list[Any], mu
 
 
 def option_logits(model: Any, batch: PackBatch, tasks: list[AskedTask]) -> torch.Tensor:
-    """Logits of the options at the M answer positions, in fp32; -inf where a task has fewer options."""
+    """LogitsOf a causal LM: at the answer positions."""
     if batch.segments is None:
         logits_BRV = answer_logits(model, batch.tokens, None, None, batch.answers)
     else:
@@ -176,15 +155,17 @@ def of_options(logits_MV: torch.Tensor, asked: list[int], tasks: list[AskedTask]
     return logits_MV.float().gather(1, options_MK).masked_fill(~real_MK, -torch.inf)
 
 
-def answer_loss(model: Any, batch: AskedBatch, tasks: list[AskedTask], weights: list[float]) -> torch.Tensor:
+def answer_loss(
+    model: Any, batch: PackBatch, tasks: list[AskedTask], weights: list[float], logits_of: LogitsOf = option_logits
+) -> torch.Tensor:
     """Summed weighted cross-entropy of the true options among the options, corrected for balanced draws."""
-    logits_MK = batch.logits(model, tasks)
+    logits_MK = logits_of(model, batch, tasks)
     most, device = logits_MK.shape[1], logits_MK.device
     factors = [[*tasks[t].log_factors, *[0.0] * (most - len(tasks[t].log_factors))] for t in batch.tasks]
     corrected_MK = logits_MK + torch.tensor(factors, device=device)
     losses_M = functional.cross_entropy(corrected_MK, batch.labels, reduction="none")
     weights_M = torch.tensor([weights[t] * batch.is_counted for t in batch.tasks], device=device)
-    return losses_M @ weights_M
+    return (losses_M * weights_M).sum()  # a product of vectors would be rounded to bf16 by autocast
 
 
 def _sees(segments_BT: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from lang1.training.asked import Rows
 from lang1.training.checkpoint import save_weights, trained
 from lang1.training.distributed import World, share_out_again, whole
 from lang1.training.loop import Progress
-from lang1.training.packs import BatchesOf, make_batches
+from lang1.training.packs import LogitsOf, make_batches, option_logits
 
 
 def validate(
@@ -35,10 +35,10 @@ def validate(
     best: Path,
     dtype: torch.dtype,
     world: World,
-    batches_of: BatchesOf = make_batches,
+    logits_of: LogitsOf = option_logits,
 ) -> dict[str, Any]:
     """AUROC and loss by task; keeps the weights when the mean AUROC is the best so far; decides the early stop."""
-    result = measure(model, rows, cfg.batch_tokens, dtype, world, batches_of)
+    result = measure(model, rows, cfg.batch_tokens, dtype, world, logits_of)
     share_out_again(model, world)
     mean = mean_auroc(result)
     if mean is not None and (progress.best_value is None or mean > progress.best_value):
@@ -85,14 +85,14 @@ def measure(
     batch_tokens: int,
     dtype: torch.dtype,
     world: World,
-    batches_of: BatchesOf = make_batches,
+    logits_of: LogitsOf = option_logits,
 ) -> dict[str, dict[str, Any]]:
     """By task: AUROC (micro for more than two options), loss and number of rows. A class that is absent: null.
 
     Ranks take turns at the batches, and all see the whole result. Raises TrainingGaveUp for logits that are not finite.
     """
     model.eval()
-    batches = batches_of(rows, rows.packs, batch_tokens, 0, 1)
+    batches = make_batches(rows, rows.packs, batch_tokens)
     most = max(len(task.option_ids) for task in rows.tasks)
     first_row = np.cumsum([0, *(len(batch.tasks) for batch in batches)])
     logits_NK = np.zeros((int(first_row[-1]), most))
@@ -101,7 +101,7 @@ def measure(
         mine = turn + world.rank
         batch = batches[mine if mine < len(batches) else 0].to(world.device)
         with torch.no_grad(), torch.autocast(world.device.type, dtype=dtype, enabled=mixed):
-            found = batch.logits(model, rows.tasks).double().cpu().numpy()
+            found = logits_of(model, batch, rows.tasks).double().cpu().numpy()
         if mine < len(batches):
             has_MK = np.arange(most) < np.array([len(rows.tasks[task].option_ids) for task in batch.tasks])[:, None]
             logits_NK[first_row[mine] : first_row[mine + 1]] = np.where(has_MK, found, 0.0)  # summed over the ranks

@@ -18,7 +18,7 @@ from lang1.config import OptimizerConfig, PretrainConfig
 from lang1.corpus.shards import open_shards
 from lang1.errors import InputError
 from lang1.models.build import build_from_config
-from lang1.models.export import read_checkpoint
+from lang1.models.export import export_checkpoint, read_checkpoint
 from lang1.models.head import has_linear_head
 from lang1.models.load import load_model
 from lang1.models.origin import read_pretraining
@@ -214,3 +214,13 @@ def test_folders_that_are_no_whole_model_are_refused(foreign: Path, foreign_toke
     torch.save(kept, model / "pytorch_model.bin")
     assert "its weights are a pickle (pytorch_model.bin)" in told(config_for(model), foreign_tokens, tmp_path / "out")
     assert "not found" in told(config_for(tmp_path / "none"), foreign_tokens, tmp_path / "out")
+
+
+def test_a_checkpoint_is_to_be_exported_before_it_is_gone_on_from(
+    foreign: Path, foreign_tokens: Path, tmp_path: Path
+) -> None:
+    first, rest = tmp_path / "first", tmp_path / "rest"
+    pretrain(config_for(saved("qwen2", foreign, tmp_path / "model")), tokens=foreign_tokens, out=first, seed=1)
+    assert "export it first" in told(config_for(first / "step-00000003"), foreign_tokens, rest)
+    export_checkpoint(checkpoint=first / "step-00000003", out=tmp_path / "exported")
+    pretrain(replace(config_for(tmp_path / "exported"), steps=1), tokens=foreign_tokens, out=rest, seed=1)

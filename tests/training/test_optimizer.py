@@ -70,6 +70,17 @@ def test_muon_leaves_positions_and_a_tied_head_to_adamw() -> None:
     assert all(".h." in name for name in taken)
 
 
+def test_muon_leaves_an_encoder_s_classifier_to_adamw() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_labels=4)
+    bert = BertForSequenceClassification(config)
+    names = {id(p): name for name, p in bert.named_parameters()}
+    taken = [names[id(p)] for p in hidden_matrices(bert)]
+    assert len(taken) == 2 * 6 + 1
+    assert all(".layer." in name or name == "bert.pooler.dense.weight" for name in taken)
+
+
 def test_a_step_has_the_bytes_of_torchs_muon_and_adamw(model: Any) -> None:
     twin = build_model("tiny", 300, seed=1, context_length=32)
     ours = make_optimizer(model, MUON)

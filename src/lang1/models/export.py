@@ -117,9 +117,14 @@ def _refuse_other_weights(wanted: dict[str, Any], given: dict[str, Any]) -> None
         )
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """A whole `step-XXXXXXXX` folder of lang1 pretrain."""
+    return (folder / HASHES).is_file()
+
+
 def check_hashes(folder: Path) -> None:
     """Raise InputError unless `folder` is a whole checkpoint: every file there, every hash right."""
-    if not (folder / HASHES).is_file():
+    if not is_checkpoint(folder):
         raise InputError(f"{folder}: no whole checkpoint (no {HASHES}); give a step-XXXXXXXX folder of lang1 pretrain")
     for name, sha256 in runs.read_json(folder / HASHES).items():
         if not (folder / name).is_file() or runs.sha256_file(folder / name) != sha256:

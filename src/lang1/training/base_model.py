@@ -12,7 +12,7 @@ from typing import Any
 
 from lang1 import runs
 from lang1.models.build import build_from_config
-from lang1.models.export import FACTS, HASHES, TOKENIZER, check_hashes, read_checkpoint
+from lang1.models.export import FACTS, TOKENIZER, check_hashes, is_checkpoint, read_checkpoint
 from lang1.models.load import (
     check_vocabulary,
     load_config,
@@ -35,7 +35,7 @@ class BaseModel:
     @property
     def is_checkpoint(self) -> bool:
         """A `step-XXXXXXXX` folder of lang1 pretrain."""
-        return (self.folder / HASHES).is_file()
+        return is_checkpoint(self.folder)
 
     @property
     def tokenizer_folder(self) -> Path:

@@ -42,11 +42,16 @@ def make_optimizer(model: Any, config: OptimizerConfig) -> torch.optim.Optimizer
     return both
 
 
+CLASSIFIERS = ("classifier.weight", "score.weight")
+"""the output heads of encoders, which transformers does not count as output embeddings"""
+
+
 def hidden_matrices(model: Any) -> list[torch.nn.Parameter]:
-    """The trainable matrices between embedding and output head, in the model's order."""
+    """The trainable matrices between embedding and output head, a classifier's too, in the model's order."""
     ends = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     ends += [module for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None]
     outer = {id(parameter) for module in ends for parameter in module.parameters()}
+    outer |= {id(parameter) for name, parameter in model.named_parameters() if name in CLASSIFIERS}
     return [p for p in model.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in outer]
 
 

@@ -20,7 +20,7 @@ from lang1.corpus.shards import Shards
 from lang1.errors import InputError
 from lang1.models.build import build_model
 from lang1.models.encoder import build_encoder, decoder_preset, encoder_shape, is_encoder_preset, special_ids
-from lang1.models.export import TOKENIZER
+from lang1.models.export import TOKENIZER, is_checkpoint
 from lang1.models.fast import use_fast_attention
 from lang1.models.head import has_linear_head
 from lang1.models.load import load_config, load_model, load_tokenizer, without_dropout
@@ -103,6 +103,11 @@ def check_tokenizer(shards: Shards) -> None:
 def _continue(
     cfg: PretrainConfig, folder: Path, shards: Shards, dtype: torch.dtype, device: torch.device | None
 ) -> Start:
+    if is_checkpoint(folder):
+        raise InputError(
+            f"pretrain.init_from: {folder} is a checkpoint of lang1 pretrain; export it first: "
+            f"lang1 export {folder} --out FOLDER"
+        )
     config = load_config(folder)
     entries = int(config.vocab_size)
     if shards.vocab_size > entries:

@@ -91,7 +91,7 @@ def test_kill_9_of_one_rank_ends_the_other_with_a_line(tokens: Path, tmp_path: P
 def test_a_signal_to_one_rank_saves_and_ends_all(tokens: Path, tmp_path: Path, signalled: int) -> None:
     out = tmp_path / "checkpoints"
     processes = start(replace(SMALL, steps=100_000, checkpoint_every=100_000), tokens, out, 2)
-    wait_for(out / "curve.jsonl", processes)
+    wait_for(out / "curve.jsonl", processes, lines=1)  # before its first step a rank may have no handler yet
     processes[signalled].send_signal(signal.SIGUSR1)
     for code, told in ended(processes, 60):
         assert code == 143, told
@@ -124,8 +124,8 @@ def test_a_nan_on_one_rank_ends_both(tokens: Path, tmp_path: Path) -> None:
         assert "step 8: the loss (nan) or its gradient (nan) is not finite; lower optimizer.lr" in told
 
 
-def wait_for(path: Path, processes: list[object]) -> None:
+def wait_for(path: Path, processes: list[object], lines: int = 0) -> None:
     end = time.monotonic() + 90
-    while not path.exists():
+    while not path.exists() or (lines and path.read_bytes().count(b"\n") < lines):
         assert time.monotonic() < end and all(process.poll() is None for process in processes)  # type: ignore[attr-defined]
         time.sleep(0.05)

@@ -326,6 +326,16 @@ def test_the_plans_speed_and_its_time_are_one_figure() -> None:
 # --- the device's peak
 
 
+@pytest.mark.parametrize(("rate", "sizes"), [(1e8, [512]), (1e12, [512, 1024, 2048])])
+def test_a_processor_without_bf16_is_not_asked_for_products_of_minutes(
+    rate: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(hardware, "_fastest", lambda way, size, dtype, budget_s: asked.append(size) or rate)
+    assert hardware.gemm_peak.__wrapped__(torch.bfloat16, 1) == rate
+    assert asked == sizes
+
+
 def test_gemm_peak_is_measured_once_and_quickly() -> None:
     hardware.gemm_peak.cache_clear()
     threads = torch.get_num_threads()

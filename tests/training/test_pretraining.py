@@ -195,7 +195,8 @@ def test_an_export_gives_the_trainers_logits_in_a_fresh_process(undisturbed: Pat
 
 
 def test_a_run_with_muon_that_was_killed_ends_as_an_undisturbed_one(tokens: Path, tmp_path: Path) -> None:
-    rates = replace(SMALL.optimizer, name="muon", schedule="wsd", decay_share=0.5)
+    # in fp32: a processor without bf16 takes a minute for these steps otherwise
+    rates = replace(SMALL.optimizer, name="muon", schedule="wsd", decay_share=0.5, muon_precision="fp32")
     cfg = replace(SMALL, optimizer=rates, steps=12, val_every=12)
     pretrain(cfg, tokens=tokens, out=tmp_path / "undisturbed", seed=1)
     curve = runs.read_lines(tmp_path / "undisturbed" / "curve.jsonl")

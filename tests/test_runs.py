@@ -346,6 +346,26 @@ def test_bad_input_forgets_a_stage_that_wrote_nothing_and_keeps_a_log_of_answers
         runs.run_stage(tmp_path / "out", "letters", {"lr": 2}, 1, {}, write_letters("abc"))
 
 
+def test_a_stage_whose_workers_write_on_after_its_end_starts_again(tmp_path: Path, monkeypatch: Any) -> None:
+    """A worker elsewhere does not know that the run has ended."""
+    remove = runs.shutil.rmtree
+
+    def outrun(path: Path, **settings: Any) -> None:
+        remove(path, **settings)
+        (path / "late").mkdir(parents=True)
+
+    def work(at: runs.Stage) -> None:
+        (at.scratch() / "half").write_text("x")
+        raise InputError("row 7 has no patient")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="row 7"):
+        patch.setattr(runs.shutil, "rmtree", outrun)
+        runs.run_stage(tmp_path / "out", "letters", {}, 1, {}, work)
+    assert (tmp_path / "out" / runs.SCRATCH / "late").exists()
+    assert runs.run_stage(tmp_path / "out", "letters", {}, 1, {}, write_letters("abc"))["counts"] is not None
+    assert not (tmp_path / "out" / runs.SCRATCH).exists()
+
+
 def test_killed_stage_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
     def dies(_: runs.Stage) -> None:
         raise KeyboardInterrupt

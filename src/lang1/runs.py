@@ -447,8 +447,11 @@ def _forget_if_empty(out: Path, goes_on: bool) -> None:
         and p.name not in {LOCK, STARTED}
         and (goes_on or SCRATCH not in p.parts or (p.suffix == ".jsonl" and p.stat().st_size))
     ]
-    if not kept:
-        shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    if kept:
+        return
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    # What another process wrote meanwhile would otherwise be taken for a stranger's by the next run.
+    if not (out / SCRATCH).exists():
         (out / STARTED).unlink(missing_ok=True)
 
 

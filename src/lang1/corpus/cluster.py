@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lang1 import runs
-from lang1.errors import InputError
+from lang1.errors import InputError, Unfinished
 
 CONNECT_S = 20.0
 """how long a scheduler may take to answer"""
@@ -80,7 +80,7 @@ def hidden_main() -> Iterator[None]:
 
 
 def wait_for(client: Any, future: Any, what: str) -> Any:
-    """The result of `future`, which works on `what`. Raises InputError when there is nobody left to give it."""
+    """The result of `future`, which works on `what`. Raises Unfinished when there is nobody left to give it."""
     from concurrent.futures import CancelledError
 
     from distributed import KilledWorker
@@ -103,17 +103,17 @@ def wait_for(client: Any, future: Any, what: str) -> Any:
                 seen, told = time.monotonic(), False
             elif time.monotonic() - seen > LONELY_S:
                 start = "" if local else "start `dask worker`s; "
-                raise InputError(
+                raise Unfinished(
                     f"clean: no Dask worker for {LONELY_S:.0f} s, while waiting for {what}; {start}{advice}"
                 )
             elif not (local or told):
                 runs.say(f"clean: the scheduler has no worker; waiting {LONELY_S:.0f} s for one")
                 told = True
     except KilledWorker:
-        raise InputError(f"clean: the workers that took {what} died; {advice}") from None
+        raise Unfinished(f"clean: the workers that took {what} died; {advice}") from None
     except (CancelledError, OSError) as error:
         if future.status == "error":
             raise
-        raise InputError(
+        raise Unfinished(
             f"clean: the Dask scheduler went away ({type(error).__name__}); start it and run again"
         ) from None

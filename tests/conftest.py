@@ -1,4 +1,4 @@
-"""Module state that a command sets is back where it was after every test."""
+"""What holds for all tests: a long one is a slow one that CI leaves out; module state is put back after every test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from lang1 import runs
+
+
+@pytest.hookimpl(tryfirst=True)  # before the slow ones are deselected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.skipif("LANG1_TRIM" in os.environ, reason="CI runs the shorter ones"))
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lang1.cli import main
 from lang1.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -25,12 +27,29 @@ def lang1(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Complet
 def refused(*arguments: str | Path, cwd: Path | None = None) -> str:
     """The one line of a fault that a user can mend."""
     done = lang1(*arguments, cwd=cwd)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("lang1: ")]
-    assert len(told) == 1, done.stderr
-    assert done.stderr.splitlines()[-1] == told[0]
+    return line_of_refusal(done.returncode, done.stderr)
+
+
+def line_of_refusal(code: object, said: str) -> str:
+    assert code == 2, said
+    assert "Traceback" not in said
+    told = [line for line in said.splitlines() if line.startswith("lang1: ")]
+    assert len(told) == 1, said
+    assert said.splitlines()[-1] == told[0]
     return told[0]
+
+
+@pytest.fixture
+def refused_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """As `refused`, in this process: for many commands, each of which would import the same libraries."""
+
+    def refused(*arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["lang1", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return line_of_refusal(ended.value.code, capsys.readouterr().err)
+
+    return refused
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +227,9 @@ def test_note_column_that_is_all_null_and_an_empty_cohort(tmp_path: Path, wareho
     assert "tasks" not in {p.name for p in folders if (p / "manifest.json").exists()}
 
 
-def test_folder_of_the_wrong_stage_is_no_input(tmp_path: Path, warehouse: Path) -> None:
+def test_folder_of_the_wrong_stage_is_no_input(
+    tmp_path: Path, warehouse: Path, refused_here: Callable[..., str]
+) -> None:
     for arguments in (
         ["clean", "--records", warehouse],
         ["tokenize", "--corpus", warehouse],
@@ -219,12 +240,12 @@ def test_folder_of_the_wrong_stage_is_no_input(tmp_path: Path, warehouse: Path) 
         ["export", warehouse],
         ["report", warehouse],
     ):
-        told = refused(*arguments, "--out", tmp_path / str(arguments[0]))
+        told = refused_here(*arguments, "--out", tmp_path / str(arguments[0]))
         assert "warehouse" in told, arguments
         assert not (tmp_path / str(arguments[0]) / "manifest.json").exists()
 
 
-def test_folder_that_is_not_there_is_no_input(tmp_path: Path) -> None:
+def test_folder_that_is_not_there_is_no_input(tmp_path: Path, refused_here: Callable[..., str]) -> None:
     none = tmp_path / "none"
     for arguments in (
         ["clean", "--records", none],
@@ -236,7 +257,7 @@ def test_folder_that_is_not_there_is_no_input(tmp_path: Path) -> None:
         ["export", none],
         ["report", none],
     ):
-        assert "none" in refused(*arguments, "--out", tmp_path / str(arguments[0])), arguments
+        assert "none" in refused_here(*arguments, "--out", tmp_path / str(arguments[0])), arguments
 
 
 # --- what a command prints

@@ -10,7 +10,7 @@ from running import HERE, lang1
 
 from lang1 import runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long  # test_others.py has an encoder in a run too
 
 
 def test_an_encoder_pretrained_finetuned_and_evaluated_ranks_better_than_chance(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Source fhir on the output of clinosim, a hospital simulator that is not ours: checked against its own NDJSON."""
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -20,7 +19,6 @@ from lang1.tasks import build_tasks
 from .exports import extracted, rows
 
 pytest.importorskip("clinosim", reason="clinosim is not installed")
-TRIMMED = os.environ.get("LANG1_TRIM") == "1"
 
 
 def simulated(folder: Path, people: int, seed: int, start: str) -> Path:
@@ -85,9 +83,9 @@ def test_every_resource_of_a_small_hospital_comes_out(tmp_path: Path, out: Path)
     assert {r["code_system"] for r in rows(out, "diagnoses")} == {"ICD10CM"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_its_records_make_a_corpus_and_tasks(tmp_path: Path, out: Path) -> None:
-    folder = simulated(tmp_path / "hospital", 200 if TRIMMED else 300, 42, "2020-01-01")
+    folder = simulated(tmp_path / "hospital", 300, 42, "2020-01-01")
     inpatient = extracted(folder, out)["counts"]["inpatient_encounters"]
     corpus = clean(CleanConfig(workers=1), records=out, out=tmp_path / "corpus", seed=1)["counts"]
     assert corpus["notes_out"] > 0.9 * corpus["notes_in"]

@@ -161,7 +161,7 @@ def test_halves_of_characters_and_nul_pass(tmp_path: Path, out: Path) -> None:
     assert (row["note_id"], row["note_type"]) == ("DocumentReference/d�", "Note \U0001f600 �")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_resource_of_100_mb_passes(tmp_path: Path, out: Path) -> None:
     words = WORDS * (75 * 2**20 // len(WORDS))
     folder = export(

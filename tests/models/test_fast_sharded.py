@@ -10,7 +10,7 @@ import pytest
 RANK = Path(__file__).with_name("fsdp_rank.py")
 
 
-@pytest.mark.parametrize("way", ["eager", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("way", ["eager", pytest.param("compiled", marks=pytest.mark.long)])
 def test_sharded_over_two_ranks_the_gradients_are_those_of_the_plain_model(way: str) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(RANK), way]
     done = subprocess.run(

@@ -133,7 +133,7 @@ def test_a_busy_server_is_tried_again_and_the_tries_make_no_difference(
 def test_requests_run_side_by_side(app: Any, model: Path, tasks: Path, tmp_path: Path) -> None:
     for concurrency in (1, 10):
         cfg = replace(ONE, api=replace(ONE.api, concurrency=concurrency))
-        server = Twisted(app, delay_s=0.1)
+        server = Twisted(app, delay_s=0.03)
         with server.serving() as url:
             run(tmp_path / str(concurrency), tasks, {"served": completions(url, model)}, cfg)
         assert server.most_at_once == concurrency

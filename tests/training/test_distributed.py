@@ -51,7 +51,7 @@ def test_two_processes_have_the_losses_of_one_with_shared_out_weights(
     same(alone, pretrained(with_sharding("full", activation_checkpointing=True), tokens, tmp_path / "full", 2))
 
 
-@pytest.mark.parametrize(("sharding", "ranks"), [("gradients", 1), ("full", 2)])
+@pytest.mark.parametrize(("sharding", "ranks"), [("gradients", 1), pytest.param("full", 2, marks=pytest.mark.long)])
 def test_a_checkpoint_of_two_resumes_on_one_and_in_the_other_mode(
     alone: Path, two: Path, tokens: Path, tmp_path: Path, sharding: str, ranks: int
 ) -> None:
@@ -59,6 +59,7 @@ def test_a_checkpoint_of_two_resumes_on_one_and_in_the_other_mode(
     same(alone, pretrained(with_sharding(sharding), tokens, out, ranks))
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_one_resumes_on_two(alone: Path, tokens: Path, tmp_path: Path) -> None:
     same(alone, pretrained(SMALL, tokens, half_way(alone, tmp_path / "checkpoints"), 2))
 
@@ -87,7 +88,7 @@ def test_kill_9_of_one_rank_ends_the_other_with_a_line(tokens: Path, tmp_path: P
     assert latest_checkpoint(out) is not None and not runs.is_complete(out)
 
 
-@pytest.mark.parametrize("signalled", [0, 1])
+@pytest.mark.parametrize("signalled", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_signal_to_one_rank_saves_and_ends_all(tokens: Path, tmp_path: Path, signalled: int) -> None:
     out = tmp_path / "checkpoints"
     processes = start(replace(SMALL, steps=100_000, checkpoint_every=100_000), tokens, out, 2)
@@ -118,6 +119,7 @@ pretraining.fetch, next_token.next_token_loss = fetch, loss
 """
 
 
+@pytest.mark.long
 def test_a_nan_on_one_rank_ends_both(tokens: Path, tmp_path: Path) -> None:
     for code, told in ended(start(SMALL, tokens, tmp_path / "checkpoints", 2, PLANT)):
         assert code == 3, told

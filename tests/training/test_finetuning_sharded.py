@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,18 +31,26 @@ LORA = replace(FULL, method="lora", lora=LoraConfig(dropout=0.0))
 
 
 @pytest.fixture(scope="module")
-def alone(tasks: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def alone(tasks: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     root = tmp_path_factory.mktemp("alone")
-    configs = {"full": FULL, "lora": LORA}
-    return {method: finetuned(cfg, tasks, model_folder, root / method, 1) for method, cfg in configs.items()}
+
+    @cache
+    def of(method: str) -> Path:
+        return finetuned(LORA if method == "lora" else FULL, tasks, model_folder, root / method, 1)
+
+    return of
 
 
 @pytest.mark.parametrize(
     ("method", "sharding", "checkpointing"),
-    [("full", "gradients", False), ("full", "full", True), ("lora", "full", False)],
+    [
+        ("full", "gradients", False),
+        pytest.param("full", "full", True, marks=pytest.mark.long),
+        pytest.param("lora", "full", False, marks=pytest.mark.long),
+    ],
 )
 def test_two_processes_finetune_the_model_of_one(
-    alone: dict[str, Path],
+    alone: Callable[[str], Path],
     tasks: Path,
     model_folder: Path,
     tmp_path: Path,
@@ -55,18 +65,19 @@ def test_two_processes_finetune_the_model_of_one(
     )
     two = finetuned(cfg, tasks, model_folder, tmp_path / "two", 2)
     assert runs.read_manifest(two)["facts"]["processes"] == 2
-    for mine, theirs in zip(*(runs.read_lines(f / "curve.jsonl") for f in (two, alone[method])), strict=True):
+    for mine, theirs in zip(*(runs.read_lines(f / "curve.jsonl") for f in (two, alone(method))), strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
         assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
         assert mine["tokens"] == theirs["tokens"]
         for task, facts in theirs.get("val", {}).items():
             assert mine["val"][task]["loss"] == pytest.approx(facts["loss"], abs=1e-5)
             assert mine["val"][task]["rows"] == facts["rows"]
-    ours, other = (load_file(folder / "model.safetensors") for folder in (two, alone[method]))
+    ours, other = (load_file(folder / "model.safetensors") for folder in (two, alone(method)))
     assert ours.keys() == other.keys()
     assert max(float((ours[name] - other[name]).abs().max()) for name in ours) < 1e-4
 
 
+@pytest.mark.long
 def test_two_processes_search_the_rates_of_one(tasks: Path, model_folder: Path, tmp_path: Path) -> None:
     search, cfg = SweepConfig(trials=2, steps=2), replace(FULL, tasks=("mortality",), val_every=2)
     one, two = (finetuned(cfg, tasks, model_folder, tmp_path / f"{n}", n, search) for n in (1, 2))

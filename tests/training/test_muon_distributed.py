@@ -26,6 +26,7 @@ def same(a: Path, b: Path) -> None:
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], abs=1e-5)
 
 
+@pytest.mark.long
 def test_two_processes_have_the_losses_of_one_and_one_goes_on_from_their_checkpoint(
     alone: Path, tokens: Path, tmp_path: Path
 ) -> None:

@@ -79,7 +79,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     return run(tmp_path_factory.mktemp("muon"), 1, True, "fp32")
 
 
-@pytest.mark.parametrize("reshard", [True, False])
+@pytest.mark.parametrize("reshard", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_two_processes_end_with_the_parameters_of_one(
     alone: dict[str, torch.Tensor], tmp_path: Path, reshard: bool
 ) -> None:

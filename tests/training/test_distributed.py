@@ -119,7 +119,6 @@ pretraining.fetch, next_token.next_token_loss = fetch, loss
 """
 
 
-@pytest.mark.long
 def test_a_nan_on_one_rank_ends_both(tokens: Path, tmp_path: Path) -> None:
     for code, told in ended(start(SMALL, tokens, tmp_path / "checkpoints", 2, PLANT)):
         assert code == 3, told

@@ -18,8 +18,7 @@ def alone(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pretrained(ENCODER, tokens, tmp_path_factory.mktemp("alone") / "checkpoints", 1)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("sharding", ["gradients", "full"])
+@pytest.mark.parametrize("sharding", ["gradients", pytest.param("full", marks=pytest.mark.long)])
 def test_two_processes_have_the_losses_of_one(alone: Path, tokens: Path, tmp_path: Path, sharding: str) -> None:
     cfg = replace(ENCODER, sharding=sharding, activation_checkpointing=sharding == "full")
     two = tmp_path / "two"

@@ -86,10 +86,10 @@ def wait_for(client: Any, future: Any, what: str) -> Any:
     from distributed import KilledWorker
 
     local = client.cluster is not None
+    more = "raise clean.worker_memory or lower clean.workers" if local else "start them with a larger --memory-limit"
     advice = (
-        "out of memory? raise clean.worker_memory, or lower clean.workers or clean.max_note_mb"
-        if local
-        else "out of memory? start them with a larger --memory-limit, or lower clean.max_note_mb; then run again"
+        f"out of memory? {more} and run again, which goes on from here; "
+        "or lower clean.max_note_mb, which begins anew with --force"
     )
     seen, told = time.monotonic(), False
     try:

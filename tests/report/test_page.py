@@ -16,7 +16,7 @@ from lang1 import runs
 from lang1.config import ReportConfig
 from lang1.errors import InputError
 from lang1.report import build_report
-from lang1.report.collect import collect, complete_folders
+from lang1.report.collect import RunData, collect, complete_folders
 from lang1.report.limits import find_limits
 from lang1.report.rows import read_seen
 
@@ -241,6 +241,25 @@ def test_a_model_of_which_nobody_can_tell_is_not_called_clean(tmp_path: Path) ->
     assert limit.title == "What was seen before is not known of every model"
     assert "Nobody can tell what LANG1 zero-shot met in training" in limit.text
     assert "No note was seen before" not in limit.text
+
+
+def test_a_split_that_was_scored_in_part_is_named_with_both_numbers(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", stages=("tasks", "scores"))
+    data = collect(complete_folders(run), run)
+
+    def limits(data: RunData) -> list[str]:
+        return [
+            found.text for found in find_limits(data, "temporal_2", []) if found.title == "Not every row was scored"
+        ]
+
+    held = data.statistics["los"]["temporal_2"]["rows"]
+    whole = [row | {"n": data.statistics[row["task"]][row["split"]]["rows"]} for row in data.results]
+    assert limits(replace(data, results=whole)) == []
+    part = [row | {"n": 7} if (row["task"], row["split"]) == ("los", "temporal_2") else row for row in whole]
+    (text,) = limits(replace(data, results=part))
+    assert f"Temporal 2: length of stay 7 of {held:,}." in text and "mortality" not in text
+    other = next(row for row in whole if (row["task"], row["split"]) == ("los", "temporal_2"))
+    assert limits(replace(data, results=[*part, other])) == [], "a model's own bound takes no rows from the others"
 
 
 def test_what_was_not_measured_is_named(page: str) -> None:

@@ -47,7 +47,13 @@ def find_limits(data: RunData, split: str, seen: list[Seen]) -> list[Limit]:
     limits += _labels(data)
     limits += [
         found
-        for found in (_sampling(data), _few_events(data, split), _contamination(seen), _cut(seen))
+        for found in (
+            _sampling(data),
+            _sample_of_rows(data),
+            _few_events(data, split),
+            _contamination(seen),
+            _cut(seen),
+        )
         if found is not None
     ]
     if data.results:
@@ -103,6 +109,32 @@ def _sampling(data: RunData) -> Limit | None:
         f"The finetuning drew training rows with balance "
         f"\N{LEFT DOUBLE QUOTATION MARK}{balance}\N{RIGHT DOUBLE QUOTATION MARK}, which the paper's recipe "
         "does not, and corrected the loss for it. The rows that are measured are as they come.",
+    )
+
+
+def _sample_of_rows(data: RunData) -> Limit | None:
+    """Said where a split holds more rows than any model was given: the cohort's numbers are those of all its rows."""
+    held = sections.split_statistics(data)
+    scored: dict[str, dict[str, int]] = {}
+    for row in data.results:
+        tasks = scored.setdefault(row["split"], {})
+        tasks[row["task"]] = max(tasks.get(row["task"], 0), row.get("n") or 0)
+    parts = []
+    for split, tasks in scored.items():
+        rows = {task: held.get(task, {}).get(split, {}).get("rows", 0) for task in tasks}
+        listed = [
+            f"{words.task_in_a_sentence(task)} {words.count(n)} of {words.count(rows[task])}"
+            for task, n in tasks.items()
+            if n < rows[task]
+        ]
+        if listed:
+            parts.append(f"{words.split(split)}: {words.join(listed)}")
+    if not parts:
+        return None
+    return Limit(
+        "Not every row was scored",
+        f"At most so many were drawn, by a hash of the encounter. {'; '.join(parts)}. "
+        "On all of them intervals would be narrower.",
     )
 
 

@@ -49,7 +49,7 @@ def find_limits(data: RunData, split: str, seen: list[Seen]) -> list[Limit]:
         found
         for found in (
             _sampling(data),
-            _sample_of_rows(data),
+            _sample_of_rows(data, split),
             _few_events(data, split),
             _contamination(seen),
             _cut(seen),
@@ -112,29 +112,28 @@ def _sampling(data: RunData) -> Limit | None:
     )
 
 
-def _sample_of_rows(data: RunData) -> Limit | None:
+def _sample_of_rows(data: RunData, split: str) -> Limit | None:
     """Said where a split holds more rows than any model was given: the cohort's numbers are those of all its rows."""
     held = sections.split_statistics(data)
     scored: dict[str, dict[str, int]] = {}
     for row in data.results:
         tasks = scored.setdefault(row["split"], {})
         tasks[row["task"]] = max(tasks.get(row["task"], 0), row.get("n") or 0)
-    parts = []
-    for split, tasks in scored.items():
-        rows = {task: held.get(task, {}).get(split, {}).get("rows", 0) for task in tasks}
-        listed = [
-            f"{words.task_in_a_sentence(task)} {words.count(n)} of {words.count(rows[task])}"
-            for task, n in tasks.items()
-            if n < rows[task]
-        ]
-        if listed:
-            parts.append(f"{words.split(split)}: {words.join(listed)}")
-    if not parts:
+    in_part = {
+        name: {task: n for task, n in tasks.items() if n < held.get(task, {}).get(name, {}).get("rows", 0)}
+        for name, tasks in scored.items()
+    }
+    parts = [
+        f"{words.task_in_a_sentence(task)} {words.count(n)} of {words.count(held[task][split]['rows'])}"
+        for task, n in in_part.pop(split, {}).items()
+    ]
+    told = [f"{words.split(split)}: {words.join(parts)}"] if parts else []
+    told += [f"{words.split(name)}: at most {words.count(max(n.values()))} a task" for name, n in in_part.items() if n]
+    if not told:
         return None
     return Limit(
         "Not every row was scored",
-        f"At most so many were drawn, by a hash of the encounter. {'; '.join(parts)}. "
-        "On all of them intervals would be narrower.",
+        f"Rows were drawn by a hash of the encounter. {'; '.join(told)}. On all of them intervals would be narrower.",
     )
 
 

@@ -247,6 +247,9 @@ def test_addresses_say_who_what_and_how(tmp_path: Path) -> None:
         ("http://me:s3cret#m", "not an address of a served model"),
         ("http://me:s3cret/v1#m", "not an address of a served model"),
         ("http://:8000/v1#m", "not an address of a served model"),
+        ("http://host/v1/completions#m", r"before the endpoint: http://host/v1#m$"),
+        ("http://host/v1/chat/completions/#m", r"before the endpoint: chat\+http://host/v1#m$"),
+        ("chat+http://host/v1/completions#m", r"before the endpoint: chat\+http://host/v1#m$"),
     ],
 )
 def test_addresses_that_cannot_be_asked(address: str, message: str) -> None:

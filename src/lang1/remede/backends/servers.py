@@ -51,6 +51,11 @@ def parse_server(text: str, tokenizer: Path | None = None) -> Server:
     found = _ADDRESS.fullmatch(text)
     if found is None or not _has_host(found["url"]):
         raise ConfigError(f"--model {_without_secrets(text)}: not an address of a served model; write {FORM}")
+    before = found["url"].removesuffix("/completions")
+    if before != found["url"]:
+        chat = "chat+" if found["chat"] or before.endswith("/chat") else ""
+        meant = f"{chat}{before.removesuffix('/chat')}#{found['model']}"
+        raise ConfigError(f"--model {text}: give what stands before the endpoint: {meant}")
     if tokenizer is None and not found["chat"]:
         raise ConfigError(f"--model {text}: give the folder of its tokenizer: --tokenizer FOLDER, or NAME=FOLDER")
     return Server(found["url"], found["model"], "chat" if found["chat"] else "completions", tokenizer)

@@ -42,7 +42,7 @@ def is_server(text: str) -> bool:
 
 
 def parse_server(text: str, tokenizer: Path | None = None) -> Server:
-    """The server of an address. Raises ConfigError for one that names no model, or that holds a password."""
+    """The server of an address. Raises ConfigError for one without a model, with a password or its endpoint."""
     if "@" in (text.rpartition("#")[0] or text) or "?" in text:
         raise ConfigError(
             f"--model {_without_secrets(text)}: a user, password or query in the address; keys go into an environment "

@@ -20,8 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _state_of_runs() -> Iterator[None]:
-    mode, quiet, mask = runs.file_mode, runs.quiet, os.umask(0o022)
+    mode, quiet, mask = runs.file_mode(), runs.is_quiet(), os.umask(0o022)
     os.umask(mask)
     yield
-    runs.file_mode, runs.quiet = mode, quiet
+    runs.set_file_mode(f"{mode:o}")
+    runs.set_quiet(quiet)
     os.umask(mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -124,15 +125,11 @@ with runs.atomic_write(Path(sys.argv[1])) as sink:
 
 @pytest.mark.parametrize(("octal", "mode"), [("0640", 0o640), ("0600", 0o600), ("0644", 0o644)])
 def test_files_have_the_configured_mode(tmp_path: Path, octal: str, mode: int) -> None:
-    before = runs.file_mode
-    try:
-        runs.set_file_mode(octal)
-        runs.write_text(tmp_path / "a.txt", "a")
-        runs.write_table(tmp_path / "b.parquet", pa.table({"x": [1]}))
-        with runs.append_lines(tmp_path / "c.jsonl") as append:
-            append({"step": 1})
-    finally:
-        runs.file_mode = before
+    runs.set_file_mode(octal)
+    runs.write_text(tmp_path / "a.txt", "a")
+    runs.write_table(tmp_path / "b.parquet", pa.table({"x": [1]}))
+    with runs.append_lines(tmp_path / "c.jsonl") as append:
+        append({"step": 1})
     assert {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {mode}
 
 
@@ -348,7 +345,7 @@ def test_bad_input_forgets_a_stage_that_wrote_nothing_and_keeps_a_log_of_answers
 
 def test_a_stage_whose_workers_write_on_after_its_end_starts_again(tmp_path: Path, monkeypatch: Any) -> None:
     """A worker elsewhere does not know that the run has ended."""
-    remove = runs.shutil.rmtree
+    remove = shutil.rmtree
 
     def outrun(path: Path, **settings: Any) -> None:
         remove(path, **settings)
@@ -359,7 +356,7 @@ def test_a_stage_whose_workers_write_on_after_its_end_starts_again(tmp_path: Pat
         raise InputError("row 7 has no patient")
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match="row 7"):
-        patch.setattr(runs.shutil, "rmtree", outrun)
+        patch.setattr(shutil, "rmtree", outrun)
         runs.run_stage(tmp_path / "out", "letters", {}, 1, {}, work)
     assert (tmp_path / "out" / runs.SCRATCH / "late").exists()
     assert runs.run_stage(tmp_path / "out", "letters", {}, 1, {}, write_letters("abc"))["facts"] == {"first": "a"}

@@ -11,8 +11,8 @@ from .server import Server
 
 
 @pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "quiet", True)
+def _quiet() -> None:
+    runs.set_quiet(True)
 
 
 @pytest.fixture

@@ -333,7 +333,7 @@ def test_a_complete_folder_stays_and_force_reads_the_database_again(
         url = server.url(database)
         first = extract(cfg, source=url, out=tmp_path / "out", seed=1)
         server.run(database, "DELETE FROM doc WHERE id = 'N-1'")
-        monkeypatch.setattr(runs, "quiet", False)
+        runs.set_quiet(False)
         assert extract(cfg, source=url, out=tmp_path / "out", seed=1) == first
         assert "a database is not asked for changes; --force reads it again" in capsys.readouterr().err
         again = extract(cfg, source=url, out=tmp_path / "out", seed=1, force=True)

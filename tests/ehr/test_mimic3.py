@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -251,14 +252,14 @@ def test_a_table_that_is_sorted_range_by_range_has_the_same_bytes(
 def test_two_extractions_into_one_folder(tmp_path: Path, out: Path) -> None:
     source = mimic3(tmp_path / "mimic")
     with runs.lock(out), pytest.raises(InputError) as caught:
-        pid = runs.os.fork()
+        pid = os.fork()
         if pid == 0:  # another process: the lock is a process's own
             try:
                 made(source, out)
             except InputError as error:
-                runs.os._exit(2 if "in use by process" in str(error) else 3)
-            runs.os._exit(0)
-        status = runs.os.waitstatus_to_exitcode(runs.os.waitpid(pid, 0)[1])
+                os._exit(2 if "in use by process" in str(error) else 3)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         raise InputError(str(status))
     assert str(caught.value) == "2"
 

@@ -77,7 +77,7 @@ def test_a_shard_that_changed_is_found_when_it_is_read_and_not_scanned_before(
         hashed.append(path.suffix)
         return sha256_file(path)
 
-    monkeypatch.setattr(runs, "sha256_file", noting)
+    monkeypatch.setattr("lang1.runs.manifest.sha256_file", noting)
     with pytest.raises(InputError, match=r"train-\d+\.bin: block 0 .* does not match its checksum"):
         pretrain(SMALL, tokens=copy, out=tmp_path / "out", seed=1)
     assert ".bin" not in hashed

@@ -1,7 +1,8 @@
 """From weights to a Hugging Face folder: safetensors, config, generation config, tokenizer, model card.
 
 The folder loads in plain transformers, PEFT, vLLM and lm-eval. `save_pretrained` writes into a scratch folder and
-its files pass through runs.py, since it would leave model.safetensors at mode 0600 whatever the configuration says.
+its files pass through runs/files.py, since it would leave model.safetensors at mode 0600 whatever the configuration
+says.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Checkpoints:
             runs.write_json(temporary / PROGRESS, progress)
             runs.write_json(temporary / FACTS, facts)
             for shard in temporary.glob("*.safetensors"):
-                shard.chmod(runs.file_mode)
+                shard.chmod(runs.file_mode())
                 _order_header(shard)
             runs.write_json(temporary / HASHES, {p.name: runs.sha256_file(p) for p in sorted(temporary.iterdir())})
             try:

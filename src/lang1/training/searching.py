@@ -132,7 +132,7 @@ def _together(trials: list[Trial], workers: int) -> Iterator[dict[str, Any]]:
     cores = max(1, len(os.sched_getaffinity(0)) // workers)
     shared = [replace(t, cfg=replace(t.cfg, threads=t.cfg.threads or cores)) for t in trials]
     killed = "sweep: a trial was killed (out of memory?); the same command goes on, with fewer --workers"
-    yield from map_in_processes(_trial_alone, [(trial, runs.quiet) for trial in shared], workers, killed)
+    yield from map_in_processes(_trial_alone, [(trial, runs.is_quiet()) for trial in shared], workers, killed)
 
 
 def _trial_alone(trial: Trial, quiet: bool) -> dict[str, Any]:

@@ -158,13 +158,35 @@ def test_class_names_and_export_stay_those_of_transformers() -> None:
     assert list(fast.state_dict()) == list(plain.state_dict())
 
 
+@pytest.mark.parametrize("by", ["torch", "oneDNN"])
 @pytest.mark.parametrize("a_slice", [False, True])
-def test_a_product_takes_any_layout(a_slice: bool) -> None:
+def test_a_product_takes_any_layout(a_slice: bool, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_ONEDNN", torch.ops.mkldnn._linear_pointwise if by == "oneDNN" else None)
     a, b = torch.randn(40, 24), torch.randn(50, 24)
     if a_slice:
         a, b = a[:, 3:11], b[:, 3:11]
     for x, y in ((a, b), (a.t().contiguous().t(), b), (a, b.t().contiguous().t()), (a[:3], b)):
         torch.testing.assert_close(kernels.product(x, y), x @ y.t(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("by", ["torch", "oneDNN"])
+@pytest.mark.parametrize(("rows", "wide", "narrow"), [(300, 40, 24), (300, 24, 40), (20, 64, 8), (3, 8, 64)])
+def test_the_gradient_of_a_weight_is_whole_by_either_library(
+    rows: int, wide: int, narrow: int, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "_ONEDNN", torch.ops.mkldnn._linear_pointwise if by == "oneDNN" else None)
+    grad, x = torch.randn(rows, wide), torch.randn(rows, narrow)
+    found = kernels.weight_gradient(grad, x)
+    torch.testing.assert_close(found, grad.t() @ x, atol=1e-4, rtol=1e-4)
+    assert found.is_contiguous()
+
+
+@pytest.mark.parametrize("by", ["torch", "oneDNN"])
+def test_layers_are_the_same_by_either_library(by: str, _used: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_ONEDNN", torch.ops.mkldnn._linear_pointwise if by == "oneDNN" else None)
+    plain, fast = _models()
+    _assert_same(plain, fast, _tokens(3, 40))
+    assert {"norm_qkv", "norm_swiglu"} <= set(_used)
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 - Matrix products go to oneDNN. torch sends fp32 products to MKL, which on processors that are not Intel's runs its
   AVX2 code: 110 GFLOP/s a core against oneDNN's 180 to 250 on a Zen 5 (docs/decisions/0015-fast-step.md). No copies: a
-  transposed view is taken as it is.
+  transposed view is taken as it is. A processor that has no more than AVX2 stays with torch's choice, which is as fast
+  there and faster at the gradients of weights.
 - A norm and the products that read it are one step: kept is the norm's input with one number a row, and the norm is
   made again in the backward. So is SwiGLU's product: kept are its two factors, not their product.
 - Passes over elements go row block by row block, so that they stay in the processor's cache; under torch.compile they
@@ -25,20 +26,25 @@ WIDE = 1 << 20
 """numbers of a feed-forward part's inner rows that are held at once where nothing is kept for a backward: 4 MiB"""
 FEW_ROWS = 16
 """below so many rows a product is read from memory once, and MKL's matrix-vector code is the faster"""
-_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+
+
+def _faster_product() -> Any:
+    """oneDNN's product where it is the faster and this build of torch has it, else None."""
+    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return None
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+_ONEDNN = _faster_product()
 
 
 def takes(*tensors: torch.Tensor) -> bool:
     """True where these kernels may stand in for the plain ones: whole fp32 tensors on a CPU, outside autocast."""
-    return (
-        _ONEDNN is not None
-        and not torch.is_autocast_enabled("cpu")
-        and all(
-            type(tensor) in (torch.Tensor, torch.nn.Parameter)  # not a DTensor
-            and tensor.device.type == "cpu"
-            and tensor.dtype == torch.float32
-            for tensor in tensors
-        )
+    return not torch.is_autocast_enabled("cpu") and all(
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)  # not a DTensor
+        and tensor.device.type == "cpu"
+        and tensor.dtype == torch.float32
+        for tensor in tensors
     )
 
 
@@ -77,6 +83,8 @@ def _(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def weight_gradient(grad_NO: torch.Tensor, x_NI: torch.Tensor) -> torch.Tensor:
     """`grad.T @ x` (O, I). oneDNN copies a transposed first operand: the narrower one goes first."""
+    if _ONEDNN is None:
+        return product(grad_NO.t(), x_NI.t())
     (rows, wide), narrow = grad_NO.shape, x_NI.shape[1]
     if rows * wide <= rows * narrow + wide * narrow:
         return product(grad_NO.t(), x_NI.t())

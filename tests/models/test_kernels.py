@@ -189,6 +189,19 @@ def test_layers_are_the_same_by_either_library(by: str, _used: list[str], monkey
     assert {"norm_qkv", "norm_swiglu"} <= set(_used)
 
 
+def test_a_gate_that_is_made_again_gives_the_gradients_of_one_that_is_kept(
+    _used: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, fast = _models()
+    _assert_same(plain, fast, _tokens(3, 40))
+    kept = {name: p.grad.clone() for name, p in fast.named_parameters() if p.grad is not None}
+    monkeypatch.setattr(kernels, "KEPT", 0)
+    _assert_same(plain, fast, _tokens(3, 40))
+    assert len(kept) == len(list(fast.parameters()))
+    for name, parameter in fast.named_parameters():
+        torch.testing.assert_close(parameter.grad, kept[name], atol=1e-6, rtol=1e-6, msg=name)
+
+
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_at_lengths_that_change() -> None:
     plain, fast = _models()

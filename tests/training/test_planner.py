@@ -24,6 +24,7 @@ from lang1.cli.training import plan as plan_command
 from lang1.config import PretrainConfig, RunConfig, load_config
 from lang1.corpus.shards import open_shards
 from lang1.errors import ConfigError, InputError
+from lang1.models import kernels
 from lang1.models.build import build_from_config, llama_config
 from lang1.models.fast import use_fast_layers
 from lang1.training import hardware
@@ -125,6 +126,20 @@ def test_a_layer_keeps_exactly_the_bytes_that_autograd_saves(
     shape = shape_of(meta_model(configuration(SMALL)))
     setting = StepSetting(2, SMALL["context"], gpus=2, sharding=sharding, precision=precision, layers=by)
     assert kept[1] - kept[0] == kept_by_layer(shape, setting)
+
+
+def test_a_layer_whose_gate_is_large_keeps_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kept() -> tuple[int, float]:
+        two, three = (saved_bytes({**SMALL, "layers": layers}, "fp32", "none", "kernels") for layers in (2, 3))
+        setting = StepSetting(2, SMALL["context"], layers="kernels")
+        return three - two, kept_by_layer(shape_of(meta_model(configuration(SMALL))), setting)
+
+    small = kept()
+    monkeypatch.setattr(kernels, "KEPT", 0)
+    large = kept()
+    assert small[0] == small[1]
+    assert large[0] == large[1]
+    assert large[0] < small[0]
 
 
 def saved_bytes(spec: dict[str, Any], precision: Precision, sharding: Sharding, by: Layers) -> int:

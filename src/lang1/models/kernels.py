@@ -5,7 +5,7 @@
   transposed view is taken as it is. A processor that has no more than AVX2 stays with torch's choice, which is as fast
   there and faster at the gradients of weights.
 - A norm and the products that read it are one step: kept is the norm's input with one number a row, and the norm is
-  made again in the backward. So is SwiGLU's product: kept are its two factors, not their product.
+  made again in the backward. So is SwiGLU's product, and its gate where that is large.
 - Passes over elements go row block by row block, so that they stay in the processor's cache; under torch.compile they
   are written whole, and the compiler fuses them.
 
@@ -24,6 +24,8 @@ CACHED = 1 << 17
 """numbers of a row block: 512 KiB in fp32, with the blocks of the other operands within a core's second-level cache"""
 WIDE = 1 << 20
 """numbers of a feed-forward part's inner rows that are held at once where nothing is kept for a backward: 4 MiB"""
+KEPT = 1 << 22
+"""numbers of a gate that is kept for the backward, 16 MiB; a larger one is made again, for a ninth more products"""
 FEW_ROWS = 16
 """below so many rows a product is read from memory once, and MKL's matrix-vector code is the faster"""
 
@@ -277,14 +279,17 @@ class _NormSwiglu(torch.autograd.Function):
     ) -> torch.Tensor:
         normed, scale_N1 = _norm(x_NH, norm_H, eps)
         gated_NF, upped_NF = product(normed, gate), product(normed, up)
-        ctx.save_for_backward(x_NH, norm_H, scale_N1, upped_NF, gate, up, down)
+        is_small = not torch.compiler.is_compiling() and gated_NF.numel() <= KEPT
+        kept_NF = gated_NF if is_small else None
+        ctx.save_for_backward(x_NH, norm_H, scale_N1, kept_NF, upped_NF, gate, up, down)
         return product(_swiglu(gated_NF, upped_NF), down).add_(x_NH)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x_NH, norm_H, scale_N1, upped_NF, gate, up, down = ctx.saved_tensors
+        x_NH, norm_H, scale_N1, gated_NF, upped_NF, gate, up, down = ctx.saved_tensors
         normed = _normed(x_NH, norm_H, scale_N1)
-        gated_NF = product(normed, gate)
+        if gated_NF is None:
+            gated_NF = product(normed, gate)
         hidden, grad_gated, grad_upped = _swiglu_backward(product(grads[0], down.t()), gated_NF, upped_NF)
         grad_down = weight_gradient(grads[0], hidden)
         del hidden

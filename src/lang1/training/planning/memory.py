@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
+from lang1.models import kernels
 from lang1.training.loss import CHUNK_LOGITS
 from lang1.training.planning.shape import ModelShape
 
@@ -162,11 +163,12 @@ def kept_by_layer(shape: ModelShape, s: StepSetting) -> float:
 
     Two norms (input, normalised, output as the linear layers take it, and a number a position), queries, keys, values,
     attention's output and its log-sum-exp a head, and gate, its SiLU, up, and their product. The kernels keep of a norm
-    its input and the number, and of the feed-forward up alone.
+    its input and the number, and of the feed-forward up, and gate where it is small.
     """
     query, key_value, ffn, hidden = shape.query, shape.key_value, shape.ffn, shape.hidden
     if s.layers == "kernels":
-        return float(FP32 * s.positions * (2 * hidden + 2 * query + 2 * key_value + ffn + shape.heads + 2))
+        factors = 2 if s.positions * ffn <= kernels.KEPT else 1
+        return float(FP32 * s.positions * (2 * hidden + 2 * query + 2 * key_value + factors * ffn + shape.heads + 2))
     projections = 2 * query + 2 * key_value + 4 * ffn
     if s.precision == "fp32":
         norms = 2 * 3 * FP32 * hidden

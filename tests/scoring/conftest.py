@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 import torch
 from short_notes import notes
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+import foreign_tokenizers
 from lang1.tasks.prompts import question_for, render_question
-
-SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
 def _corpus() -> list[str]:
@@ -22,32 +20,12 @@ def _corpus() -> list[str]:
 
 @pytest.fixture(scope="session")
 def byte_level() -> Any:
-    """A byte-level BPE, as ours: a space belongs to the word that follows."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    backend.train_from_iterator(
-        _corpus(), trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL, initial_alphabet=alphabet)
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    return foreign_tokenizers.byte_level(_corpus(), 600)
 
 
 @pytest.fixture(scope="session")
 def sentencepiece() -> Any:
-    """Llama-2's way: a text's first word gets a space before it, spaces are a sign of their own, BOS stands first."""
-    backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()  # while training only: no entry spans two words
-    bytes_ = [f"<0x{b:02X}>" for b in range(256)]
-    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL + bytes_)
-    backend.train_from_iterator([text.replace("\n", "") for text in _corpus()], trainer)
-    backend.pre_tokenizer = None  # type: ignore[assignment]
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
-    )
-    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    return foreign_tokenizers.sentencepiece(_corpus(), 900)
 
 
 @pytest.fixture(scope="session")

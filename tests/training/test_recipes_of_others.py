@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from training_data import WORDS
 
+from foreign_tokenizers import byte_level, sentencepiece
 from lang1 import runs
 from lang1.cli import main
 from lang1.models.load import load_model, load_tokenizer
@@ -51,32 +51,15 @@ CONFIGS: dict[str, Any] = {
         **SMALL, max_position_embeddings=4096, sliding_window=2047, pad_token_id=2, resid_pdrop=0.0, dtype="bfloat16"
     ),
 }
-SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
 def tokenizer_of(name: str) -> Any:
     """Byte-level BPE as of Llama 3, SentencePiece's way as of Llama 2 and Phi 3; both put BOS before a text."""
     texts = [render_question(question_for(task, "H&P")) for task in ("mortality", "los", "cci")]
     texts += [" ".join(WORDS), " x A B C D E"] * 20
-    by_bytes = name in ("llama-3.2-1b", "deepseek-r1-distill-llama-70b")
-    backend = Tokenizer(models.BPE() if by_bytes else models.BPE(unk_token="<unk>", byte_fallback=True))
-    if by_bytes:
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL, initial_alphabet=alphabet)
-        backend.train_from_iterator(texts, trainer)
-    else:
-        backend.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL + [f"<0x{b:02X}>" for b in range(256)])
-        backend.train_from_iterator([text.replace("\n", "") for text in texts], trainer)
-        backend.pre_tokenizer = None  # type: ignore[assignment]
-        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
-    )
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    if name in ("llama-3.2-1b", "deepseek-r1-distill-llama-70b"):
+        return byte_level(texts, SMALL["vocab_size"], bos_first=True)
+    return sentencepiece(texts, SMALL["vocab_size"])
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:

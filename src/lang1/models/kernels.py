@@ -25,7 +25,7 @@ CACHED = 1 << 17
 WIDE = 1 << 20
 """numbers of a feed-forward part's inner rows that are held at once where nothing is kept for a backward: 4 MiB"""
 KEPT = 1 << 22
-"""numbers of a gate that is kept for the backward, 16 MiB; a larger one is made again, for a ninth more products"""
+"""numbers of a gate that is kept for the backward, 16 MiB; a larger one is made again: a ninth more products"""
 FEW_ROWS = 16
 """below so many rows a product is read from memory once, and MKL's matrix-vector code is the faster"""
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import sys
 
-quiet = False
-"""true: no progress lines"""
+_quiet = False
 
 
 def set_quiet(value: bool) -> None:
     """Silence progress lines."""
-    global quiet
-    quiet = value
+    global _quiet
+    _quiet = value
 
 
 def is_quiet() -> bool:
     """True where progress lines are silenced: for what a process hands to its children."""
-    return quiet
+    return _quiet
 
 
 def say(message: str) -> None:
     """One plain progress line on stderr. Never put note text into it."""
-    if not quiet:
+    if not _quiet:
         print(message, file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 A step is walked through: loss, start of the backward, backward of each layer from the last to the first, embeddings,
 update. At each moment the live tensors are added up; the largest sum is the peak. What a layer keeps for its backward
 is that of transformers' Llama with fused attention (scaled_dot_product_attention): no T x T matrix; or, in fp32 on a
-CPU, that of models/kernels.py, about a third. Both are tested in fp32 on one device against every allocation of two
+CPU, that of models/kernels.py, a third to a half. Both are tested in fp32 on one device against every allocation of two
 real steps; in bf16 the kept tensors are tested. FSDP2's buffers are counted from its code; with two gloo processes on a
 CPU the figure was 0.8 to 1.05 of what was measured there, gloo's own copies included, and as little as 0.6 where every
 micro-batch reduces its gradients (docs/plan.md). On a GPU nothing was measured.
@@ -163,7 +163,8 @@ def kept_by_layer(shape: ModelShape, s: StepSetting) -> float:
 
     Two norms (input, normalised, output as the linear layers take it, and a number a position), queries, keys, values,
     attention's output and its log-sum-exp a head, and gate, its SiLU, up, and their product. The kernels keep of a norm
-    its input and the number, and of the feed-forward up, and gate where it is small.
+    its input and the number, and of the feed-forward up, and gate where it is small
+    (torch.compile keeps none, which is not counted).
     """
     query, key_value, ffn, hidden = shape.query, shape.key_value, shape.ffn, shape.hidden
     if s.layers == "kernels":

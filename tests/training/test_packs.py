@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lang1.config import FinetuneConfig
 from lang1.models.load import load_model, load_tokenizer
 from lang1.scoring.options import encode_prompts, score_prompts
 from lang1.training import asked
+from lang1.training import packs as packs_module
 from lang1.training.asked import Rows, balance_factors, draw_examples, make_groups, read_questions, read_rows
 from lang1.training.packs import answer_loss, make_batches, option_logits
 
@@ -125,6 +127,25 @@ def test_the_loss_of_a_batch_does_not_depend_on_how_it_is_cut_or_padded(tasks: P
             assert all(batch.tokens.shape[1] % multiple == 0 for batch in batches)
             totals.append(sum(answer_loss(model, b, rows.tasks, [1.0] * 5).item() for b in batches))
     assert totals[1:] == pytest.approx(totals[:1] * 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("budget", "forward"), [(10_000, 8), (400, 8), (150, 1), (400, 256), (20, 8)])
+def test_batches_are_cut_where_padding_and_forwards_cost_the_least(
+    budget: int, forward: int, tasks: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against every way to cut ten packs in the order of their lengths."""
+    monkeypatch.setattr(packs_module, "FORWARD", forward)
+    rows = read(tasks, model_folder)
+    batches = make_batches(rows, rows.packs[:10], budget)
+    lengths = sorted((int(n) for batch in batches for n in batch.lengths), reverse=True)
+    assert len(lengths) == 10 and len(set(lengths)) > 3
+    cheapest = float("inf")
+    for cuts in product([False, True], repeat=9):
+        edges = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), 10]
+        padded = [(end - start) * lengths[start] for start, end in pairwise(edges)]
+        if all(n <= budget or end - start == 1 for n, (start, end) in zip(padded, pairwise(edges), strict=True)):
+            cheapest = min(cheapest, sum(padded) + forward * len(padded))
+    assert sum(batch.tokens.numel() + forward for batch in batches) == cheapest
 
 
 def examples(count: int, seed: int = 1, most: int | None = None) -> list[dict[str, object]]:

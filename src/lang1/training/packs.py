@@ -13,6 +13,7 @@ sharded weights are put together by all: one with fewer batches runs its first a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,8 @@ from lang1.training.asked import AskedTask, Pack, Rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SIMILAR = 0.7
-"""a batch holds no pack shorter than this share of its longest"""
+FORWARD = 384
+"""padding that costs about as much as one more forward, in tokens"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +72,8 @@ LogitsOf = Callable[[Any, PackBatch, list[AskedTask]], torch.Tensor]
 def make_batches(
     rows: Rows, packs: Sequence[Pack], batch_tokens: int, rank: int = 0, ranks: int = 1
 ) -> list[PackBatch]:
-    """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included; of several processes
-    this one's share, as many batches in each.
+    """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included (a longer pack is a
+    batch of its own); of several processes this one's share, as many batches in each.
     """
     notes = rows.notes(packs)
     lengths = [
@@ -91,13 +92,23 @@ def make_batches(
 
 
 def _cut(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """An order of falling lengths cut where padding and forwards cost the least together."""
+    cost, first = [0.0], [0]  # of the cheapest way to cut what stands before `end`, and where its last batch begins
+    for end in range(1, len(order) + 1):
+        cost.append(math.inf)
+        first.append(end - 1)
+        for start in range(end - 1, -1, -1):
+            padded = (end - start) * lengths[order[start]]
+            if padded > batch_tokens and start < end - 1:
+                break
+            if cost[start] + padded + FORWARD < cost[end]:
+                cost[end], first[end] = cost[start] + padded + FORWARD, start
     batches: list[list[int]] = []
-    for i in order:
-        longest = lengths[batches[-1][0]] if batches else 0
-        if not batches or (len(batches[-1]) + 1) * longest > batch_tokens or lengths[i] < SIMILAR * longest:
-            batches.append([])
-        batches[-1].append(i)
-    return batches
+    end = len(order)
+    while end:
+        batches.append(list(order[first[end] : end]))
+        end = first[end]
+    return batches[::-1]
 
 
 def pack_tensors(rows: Rows, packs: list[Pack], notes: list[NDArray[np.int64]]) -> PackBatch:

@@ -20,7 +20,7 @@ Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @lru_cache(maxsize=8)
 def gemm_peak(dtype: torch.dtype, threads: int) -> float:
-    """FLOP/s of the fastest of several large matrix products on this CPU; under two seconds, once a process.
+    """FLOP/s of the fastest of several large matrix products on this CPU; in about two seconds, once a process.
 
     By the faster of the libraries that torch brings: its own choice, and for fp32 oneDNN (models/kernels.py).
     `threads` is the number that torch uses for training; it is restored afterwards. Other work on the machine lowers
@@ -30,24 +30,25 @@ def gemm_peak(dtype: torch.dtype, threads: int) -> float:
     torch.set_num_threads(threads)
     try:
         ways: list[Product] = [torch.mm, kernels.product] if dtype == torch.float32 else [torch.mm]
-        return max(_best_rate(way, dtype, BUDGET_S / len(SIZES) / len(ways)) for way in ways)
+        return max(_best_rate(way, dtype, BUDGET_S / len(ways)) for way in ways)
     finally:
         torch.set_num_threads(before)
 
 
 def _best_rate(way: Product, dtype: torch.dtype, budget_s: float) -> float:
-    """Best rate over the sizes, up to one that alone would take longer than all may: a processor without bf16 needs
+    """Best rate over the sizes within the budget, up to one for which it has no room: a processor without bf16 needs
     minutes for a large product in it."""
-    best = 0.0
-    for size in SIZES:
-        if best and 2 * 2 * size**3 / best > BUDGET_S:
+    best, ends = 0.0, time.monotonic() + budget_s
+    for place, size in enumerate(SIZES):
+        left = ends - time.monotonic()
+        if best and 2 * 2 * size**3 / best > left:
             break
-        best = max(best, _fastest(way, size, dtype, budget_s))
+        best = max(best, _fastest(way, size, dtype, left / (len(SIZES) - place)))
     return best
 
 
 def _fastest(multiply: Product, size: int, dtype: torch.dtype, budget_s: float) -> float:
-    """Best rate of a product of two size x size matrices within the budget, after one to warm up."""
+    """Best rate of a product of two size x size matrices within the budget, after one to warm up; two at least."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
     started = time.monotonic()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +19,7 @@ from api_servers import CONFIG, chat, completions, run, scores
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from small_benchmark import FILLER, SIGNS, write_tasks
 
+import warm
 from lang1.errors import InputError, Unfinished
 from lang1.remede.backends.journal import read_journal
 from live import Body, Twisted, real_app, without
@@ -177,12 +175,12 @@ def test_a_killed_run_goes_on_without_asking_twice(app: Any, model: Path, tasks:
     out = tmp_path / "scores"
     with server.serving() as url:
         command = [
-            *(sys.executable, "-m", "lang1.cli", "evaluate", "evaluate.tasks=[mortality]", "evaluate.splits=[test]"),
+            *("-m", "lang1.cli", "evaluate", "evaluate.tasks=[mortality]", "evaluate.splits=[test]"),
             *("evaluate.headline_split=test", "evaluate.baselines=[]", "evaluate.bootstrap_resamples=20"),
             *("evaluate.api.concurrency=2", "evaluate.api.context_length=256", "--tasks", str(tasks), "--seed", "5"),
             *("--model", f"served={url}#model", "--tokenizer", str(model), "--out", str(out)),
         ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+        process = warm.Process(*command)
         while not journal(out).exists() or len(journal(out).read_text().splitlines()) < 15:
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
@@ -193,7 +191,7 @@ def test_a_killed_run_goes_on_without_asking_twice(app: Any, model: Path, tasks:
         kept = set(read_journal(journal(out)))
         assert 15 <= len(kept) < 60
         before = len(server.asked)
-        done = subprocess.run(command, capture_output=True, env=os.environ, timeout=300)
+        done = warm.run(*command)
         assert done.returncode == 0, done.stderr
         assert len(server.asked) - before == CANARY_REQUESTS + 60 - len(kept)
         run(tmp_path / "undisturbed", tasks, {"served": completions(url, model)}, ONE)
@@ -201,7 +199,7 @@ def test_a_killed_run_goes_on_without_asking_twice(app: Any, model: Path, tasks:
     rows = _prompts(tasks, model)
     assert all(asked[rows[row]] == 1 for row in kept)
     assert scores(out, "served", "mortality").equals(scores(tmp_path / "undisturbed", "served", "mortality"))
-    told = (first + done.stdout + done.stderr).decode()
+    told = first + done.stdout + done.stderr
     assert not [word for word in WORDS if word in told]
 
 
@@ -221,11 +219,11 @@ def _prompts(tasks: Path, model: Path) -> dict[str, tuple[int, ...]]:
 def test_the_command_ends_with_one_line_and_exit_code_2(app: Any, model: Path, tasks: Path, tmp_path: Path) -> None:
     with Twisted(app, tell=lambda asked, good: refusing(401)(asked)).serving() as url:
         command = [
-            *(sys.executable, "-m", "lang1.cli", "evaluate", "evaluate.tasks=[mortality]", "evaluate.splits=[test]"),
+            *("-m", "lang1.cli", "evaluate", "evaluate.tasks=[mortality]", "evaluate.splits=[test]"),
             *("evaluate.headline_split=test", "evaluate.baselines=[]", "--quiet", "--tasks", str(tasks)),
             *("--model", f"{url}#model", "--tokenizer", str(model), "--out", str(tmp_path / "scores")),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        done = warm.run(*command)
     assert done.returncode == 2
     assert done.stderr.startswith(f"lang1: {url}#model: refuses a request without a key")
     assert len(done.stderr.splitlines()) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 from evaluation import Evaluation
 from safetensors.torch import load_file, save_file
 
+import warm
 from lang1 import runs
 from lang1.config import EvaluateConfig
 from lang1.errors import ConfigError, InputError
@@ -248,9 +248,9 @@ def test_after_kill_9_the_same_command_ends_with_the_same_bytes(model: Path, tmp
     rows = [(str(n), " ".join(rng.choice(["fever", "cough", "stable", "seen", "ward"], 30))) for n in range(4000)]
     path = write_csv(tmp_path / "notes.csv", rows)
 
-    def start(out: Path) -> subprocess.Popen[bytes]:
+    def start(out: Path) -> warm.Process:
         words = ["predict", model, path, "--task", "los", "--out", out, "evaluate.threads=1"]
-        return subprocess.Popen([sys.executable, "-m", "lang1.cli", *map(str, words)], stderr=subprocess.PIPE)
+        return warm.Process("-m", "lang1.cli", *words)
 
     killed = start(tmp_path / "killed.csv")
     while not (tmp_path / "killed.csv.part" / "000001.parquet").is_file():
@@ -260,7 +260,7 @@ def test_after_kill_9_the_same_command_ends_with_the_same_bytes(model: Path, tmp
     killed.communicate()
     assert not (tmp_path / "killed.csv").exists()
     again, undisturbed = start(tmp_path / "killed.csv"), start(tmp_path / "whole.csv")
-    said = again.communicate()[1].decode()
+    said = again.communicate()[1]
     undisturbed.communicate()
     assert (again.returncode, undisturbed.returncode) == (0, 0)
     assert "resuming" in said
@@ -289,13 +289,13 @@ def test_no_tokens_of_a_note_is_no_number(model: Path, notes: Path, tmp_path: Pa
 
 def test_the_command_says_what_it_did_and_no_text_is_anywhere(model: Path, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "n.csv", [("1", f"seen today with {CANARY}"), ("2", "stable, \n family at bedside")])
-    command = [sys.executable, "-m", "lang1.cli", "predict", model, path, "--task", "los", "--out", tmp_path / "o.csv"]
-    done = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True, env=os.environ)
+    command = ["-m", "lang1.cli", "predict", model, path, "--task", "los", "--out", tmp_path / "o.csv"]
+    done = warm.run(*command, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == runs.read_json(tmp_path / "o.csv.json")
     for text in (done.stdout, done.stderr, (tmp_path / "o.csv").read_text(), (tmp_path / "o.csv.json").read_text()):
         assert CANARY not in text
-    again = subprocess.run([*map(str, command)], capture_output=True, text=True, env=os.environ)
+    again = warm.run(*command)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.splitlines()[-1].startswith("lang1: --out") and "Traceback" not in again.stderr
 

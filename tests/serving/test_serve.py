@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import warm
 from lang1.serving import ServeSettings
 from live import real_app, serving
 
@@ -300,10 +298,8 @@ def test_lm_eval_stock_local_completions_equals_its_hflm(url: str, folder: Path)
 
 
 def test_the_command_serves_until_a_signal_and_logs_no_prompt(folder: Path) -> None:
-    command = [sys.executable, "-m", "lang1.cli", "serve", str(folder), "--port", "0", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = warm.Process("-m", "lang1.cli", "serve", folder, "--port", "0", "--threads", "1")
     try:
-        assert process.stderr is not None
         line = process.stderr.readline()
         assert line.startswith("serve: model, context 256 tokens: http://127.0.0.1:"), line
         address = line.rsplit(" ", 1)[1].partition("#")[0]
@@ -326,8 +322,8 @@ def test_the_command_serves_until_a_signal_and_logs_no_prompt(folder: Path) -> N
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder: Path, options: list[str], message: str) -> None:
-    command = [sys.executable, "-m", "lang1.cli", "serve", *(str(folder) if o == "FOLDER" else o for o in options)]
-    done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, env=os.environ, timeout=120)
+    asked = [folder if option == "FOLDER" else option for option in options]
+    done = warm.run("-m", "lang1.cli", "serve", *asked, "--port", "0")
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

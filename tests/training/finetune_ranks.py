@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
-from ranks import ended
+from ranks import ended, environments
 
 from lang1 import config as configuration
 from lang1.config import FinetuneConfig, SweepConfig
+from warm import Process
 
 CHILD = """
 import sys
@@ -37,23 +34,10 @@ except LangError as error:
 
 def start(
     cfg: FinetuneConfig, tasks: Path, model: Path, out: Path, ranks: int, search: SweepConfig | None = None
-) -> list[subprocess.Popen[str]]:
+) -> list[Process]:
     """A finetuning, or the search before it, in so many gloo processes."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
     settings = [json.dumps(None if value is None else configuration.dump(value)) for value in (cfg, search)]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, *settings, str(tasks), str(model), str(out)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
-            | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(ranks)
-    ]
+    return [Process("-c", CHILD, *settings, tasks, model, out, env=env) for env in environments(ranks)]
 
 
 def finetuned(

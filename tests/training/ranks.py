@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import OptimizerConfig, PretrainConfig
+from warm import Process
 
 SMALL = PretrainConfig(
     context_length=32,
@@ -44,26 +43,22 @@ except LangError as error:
 """
 
 
-def start(cfg: PretrainConfig, tokens: Path, out: Path, ranks: int, plan: str = "") -> list[subprocess.Popen[str]]:
-    """A process a rank; `plan` is code that runs in each of them first."""
+def environments(ranks: int) -> list[dict[str, str]]:
+    """What torchrun gives to each of the processes of a run."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    arguments = [json.dumps(configuration.dump(cfg)), str(tokens), str(out)]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD.replace("{plan}", plan), *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
-            | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(ranks)
-    ]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
+    return [os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
-def ended(processes: list[subprocess.Popen[str]], timeout: float = 120) -> list[tuple[int, str]]:
+def start(cfg: PretrainConfig, tokens: Path, out: Path, ranks: int, plan: str = "") -> list[Process]:
+    """A process a rank; `plan` is code that runs in each of them first."""
+    code, given = CHILD.replace("{plan}", plan), json.dumps(configuration.dump(cfg))
+    return [Process("-c", code, given, tokens, out, env=env) for env in environments(ranks)]
+
+
+def ended(processes: list[Process], timeout: float = 120) -> list[tuple[int, str]]:
     """Exit code and what it said on stderr, a rank each."""
     try:
         told = [process.communicate(timeout=timeout)[1] for process in processes]

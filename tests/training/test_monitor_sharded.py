@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from monitored import write_comprehension
+from ranks import ended, environments
 
 from lang1 import runs
+from warm import Process
 
 CHILD = """
 import sys
@@ -59,13 +58,10 @@ dist.destroy_process_group()
 
 
 def test_two_sharded_processes_observe_what_one_does_and_train_on(model_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "child.py").write_text(CHILD)
-    arguments = (tmp_path / "child.py", model_folder, write_comprehension(tmp_path), tmp_path / "out")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    comprehension = write_comprehension(tmp_path)
+    ranks = [Process("-c", CHILD, model_folder, comprehension, tmp_path / "out", env=env) for env in environments(2)]
+    for code, told in ended(ranks):
+        assert code == 0, told[-3000:]
     alone = runs.read_lines(tmp_path / "out/alone/generations.jsonl")
     assert len({line["text"] for line in alone if line["prompt_id"] == "admission"}) == 3, "training moved the weights"
     for name in ("grad_op", "full"):

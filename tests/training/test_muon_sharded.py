@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from warm import Process
 
 STEPS = 6
 RANK = """
@@ -61,16 +61,15 @@ def run(folder: Path, world: int, reshard: bool, precision: str) -> dict[str, to
     out = folder / f"{world}-{reshard}-{precision}.safetensors"
     meeting = folder / f"{out.stem}.meet"
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, json.dumps([r, world, str(meeting), str(out), reshard, precision, STEPS])],
-            stderr=subprocess.PIPE,
+        Process(
+            *("-c", RANK, json.dumps([r, world, str(meeting), str(out), reshard, precision, STEPS])),
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         for r in range(world)
     ]
     for process in ranks:
         _, told = process.communicate(timeout=120)
-        assert process.returncode == 0, told.decode()
+        assert process.returncode == 0, told
     return load_file(out)
 
 

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from lang1.config import FinetuneConfig, OptimizerConfig, SweepConfig, load_conf
 from lang1.errors import InputError, TrainingGaveUp
 from lang1.training import finetune, sweep
 from lang1.training.searching import best_of, draw_rates
+from warm import Process
 
 SEARCH = SweepConfig(trials=3, steps=4)
 CFG = FinetuneConfig(
@@ -120,11 +119,8 @@ def test_killed_and_run_again_it_comes_to_the_same(
 ) -> None:
     out = tmp_path / "sweep"
     arguments = [json.dumps(configuration.dump(value)) for value in (SEARCH, CFG)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, *arguments, str(tasks), str(model_folder), str(out)],
-        stderr=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    one = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = Process("-c", CHILD, *arguments, tasks, model_folder, out, env=one)
     deadline = time.monotonic() + 120
     while not (out / "trials" / "1" / "curve.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from training_data import write_tasks
 
+import warm
 from lang1 import config as configuration
 from lang1 import runs
 from lang1.config import FinetuneConfig, SweepConfig
@@ -70,12 +69,8 @@ def test_every_file_of_the_tasks_that_is_opened_is_one_to_learn_from(
 ) -> None:
     model = request.getfixturevalue(kind)
     arguments = [json.dumps(configuration.dump(value)) for value in (SEARCH, CFG)]
-    done = subprocess.run(
-        [sys.executable, "-c", TRACED, *arguments, str(with_tests), str(model), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    one = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = warm.run("-c", TRACED, *arguments, with_tests, model, tmp_path, env=one)
     assert done.returncode == 0, done.stderr
     opened = {Path(path).relative_to(with_tests).as_posix() for path in json.loads(done.stdout.splitlines()[-1])}
     learned = {f"{task}/{split}.parquet" for task in CFG.tasks for split in ("train", "val")}

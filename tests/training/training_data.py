@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from lang1.corpus.shards import ShardWriter
 from lang1.corpus.tokenizer import open_encoder, write_given, write_trained
 from lang1.tasks.prompts import NOTE_TYPE_PER_TASK, question_for
 from lang1.tasks.schema import ROWS
+from warm import Process
 
 WORDS = (
     "patient admitted with chest pain denies fever cough history of diabetes on insulin alert stable frail".split()  # noqa: SIM905
@@ -143,20 +142,16 @@ except LangError as error:
 """
 
 
-def start(stage: str, cfg: object, inputs: dict[str, Path], out: Path) -> subprocess.Popen[bytes]:
+def start(stage: str, cfg: object, inputs: dict[str, Path], out: Path) -> Process:
     """The stage in a process of its own."""
     arguments = [json.dumps(configuration.dump(cfg)), json.dumps({k: str(v) for k, v in inputs.items()}), str(out)]
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, stage, *arguments],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return Process("-c", CHILD, stage, *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def wait_for_steps(process: subprocess.Popen[bytes], curve: Path, steps: int) -> None:
+def wait_for_steps(process: Process, curve: Path, steps: int) -> None:
     """Return once the curve has so many lines."""
     deadline = time.monotonic() + 300
     while not curve.exists() or curve.read_bytes().count(b"\n") < steps:
-        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+        assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -24,7 +24,7 @@ Answer = Callable[[Body], Body | Response]
 @contextlib.contextmanager
 def serving(app: Any) -> Iterator[str]:
     """The application on a free port of this machine; yields `http://127.0.0.1:PORT/v1`."""
-    bound = socket.socket()
+    bound = socket.socket(proto=socket.IPPROTO_TCP)  # as lang1 serve does
     bound.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)

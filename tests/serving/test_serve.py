@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import warm
-from lang1.serving import ServeSettings
+from lang1.serving import ServeSettings, running
 from live import real_app, serving
 
 NOTES = ["patient seen today with cough", "sepsis on the ward", "vitals stable plan discussed with family edema stroke"]
@@ -336,3 +338,23 @@ def test_a_port_that_is_taken_is_said(folder: Path, url: str) -> None:
     port = int(url.split(":")[2].partition("/")[0])
     with pytest.raises(ConfigError, match=f"--port {port}: cannot be served on"):
         serve(ServeSettings(folder, port=port))
+
+
+def test_an_answer_leaves_at_once() -> None:
+    """Nagle's algorithm would hold its body back until the client's system acknowledges the head: 40 ms a request."""
+
+    async def option_of_a_connection() -> int:
+        bound = running._bind("127.0.0.1", 0)
+        seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(accepted, sock=bound):
+            _, writer = await asyncio.open_connection(*bound.getsockname())
+            found = await seen
+            writer.close()
+            return found
+
+    assert asyncio.run(option_of_a_connection()) == 1

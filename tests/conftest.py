@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -16,6 +17,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.skipif("LANG1_TRIM" in os.environ, reason="CI runs the shorter ones"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look at a million objects of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -206,7 +206,9 @@ def test_the_same_seed_gives_the_same_bytes(inputs: Any, evaluation: Any) -> Non
     assert bytes_of(inputs.again("again").out) == bytes_of(evaluation.out)
 
 
-@pytest.mark.parametrize("files", [3, 20, 40, 61])
+@pytest.mark.parametrize(
+    "files", [3, pytest.param(20, marks=pytest.mark.long), pytest.param(40, marks=pytest.mark.long), 61]
+)
 def test_a_run_stopped_after_any_file_ends_with_the_same_bytes(
     inputs: Any, evaluation: Any, files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ def test_killed_and_run_again_it_comes_to_the_same(
     same(out, searched)
 
 
+@pytest.mark.long
 def test_two_at_a_time_come_to_the_same(searched: Path, tasks: Path, model_folder: Path, tmp_path: Path) -> None:
     sweep(SEARCH, CFG, tasks=tasks, model=model_folder, out=tmp_path / "sweep", seed=7, workers=2)
     same(tmp_path / "sweep", searched)

@@ -33,6 +33,14 @@ CONTEXT.set_forkserver_preload(
 )
 
 
+@atexit.register
+def _end_all() -> None:
+    """A test that failed may have left processes; multiprocessing would wait for them."""
+    if multiprocessing.parent_process() is None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+
 class Process:
     """`python -c CODE ARGUMENTS` or `python -m MODULE ARGUMENTS`; text in and out."""
 
@@ -46,7 +54,6 @@ class Process:
         out_end.close()
         err_end.close()
         self.stdout, self.stderr = _text(out), _text(err)
-        atexit.register(self.kill)  # multiprocessing waits for what still runs at the end
 
     @property
     def pid(self) -> int:

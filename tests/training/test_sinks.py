@@ -223,8 +223,8 @@ def test_a_sink_that_hangs_stalls_nothing_loses_messages_and_is_left_behind() ->
     began = time.monotonic()
     for step in range(1000):
         sink.put(Scalars(step, {"loss": 1.0}))
-    assert time.monotonic() - began < 10, "training waited for it"
+    assert time.monotonic() - began < 0.5
     assert [f.kind for f in sink.faults()] == ["sink_slow"]
     sink.close(0.2)
-    assert time.monotonic() - began < 20, "the end waited for it"
+    assert time.monotonic() - began < 2
     release.set()

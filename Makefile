@@ -3,6 +3,7 @@
 #   WHEELHOUSE=DIR                    install from a folder of wheels, without a network (make wheelhouse fills one)
 #   CONSTRAINTS=constraints-cuda.txt  pins for a CUDA cluster
 #   PYTHON=/path/to/python            the interpreter that .venv is made with
+#   INSTALLER="uv pip install --python .venv/bin/python"   in place of pip, in a tenth of the time
 #   ARGS="..."                        more arguments for lang1 run (demo) or pytest (test)
 #   JOBS=N                            processes that run the tests, a file at a time; 0 for a debugger
 
@@ -17,6 +18,7 @@ WHEELHOUSE ?=
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$python; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALLER ?= $(PIP) install --quiet
 # Each of the processes has a core of its own. The files with few tests are the long ones: not the last, as xdist would.
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 test test-slow: export OMP_NUM_THREADS := 1
@@ -82,11 +84,11 @@ $(BIN)/python:
 		{ rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
 
 $(INSTALLED_ALL): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP) install --quiet $(OFFLINE) --constraint $(CONSTRAINTS) --editable '.[all]'
+	$(INSTALLER) $(OFFLINE) --constraint $(CONSTRAINTS) --editable '.[all]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
 $(INSTALLED_DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP) install --quiet $(OFFLINE) --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(INSTALLER) $(OFFLINE) --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@rm -f $(VENV)/.installed-*
 	@touch $(INSTALLED_ALL) $@

@@ -22,7 +22,6 @@ for _name in (
 import typer
 
 from lang1.cli import benchmark, data, leaderboard, remede, serving, tasks, training, walk
-from lang1.config.addresses import masked
 from lang1.errors import EXIT_BAD_INPUT, LangError
 
 app = typer.Typer(
@@ -96,5 +95,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
+    from lang1.config.addresses import masked
+
     print(f"lang1: {masked(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

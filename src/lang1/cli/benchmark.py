@@ -20,10 +20,10 @@ from lang1.cli.options import (
     print_section,
     show,
 )
-from lang1.config import RunConfig
 from lang1.errors import InputError
 
 if TYPE_CHECKING:
+    from lang1.config import RunConfig
     from lang1.remede import Server
 
 

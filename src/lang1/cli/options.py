@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lang1 import runs
-from lang1.config import RunConfig, dump_yaml, load_config
 from lang1.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lang1.config import RunConfig
 
 Arguments = Annotated[
     list[str] | None,
@@ -31,6 +33,8 @@ def folder(name: str, meaning: str) -> Any:
 
 def configure(arguments: list[str] | None, section: str | None, seed: int | None, quiet: bool) -> RunConfig:
     """The configuration of a command from its recipe, overrides and options. Raises ConfigError."""
+    from lang1.config import load_config  # its sixty dataclasses take longer to make than all the help
+
     recipes = [a for a in arguments or [] if "=" not in a]
     overrides = [a for a in arguments or [] if "=" in a]
     if len(recipes) > 1:
@@ -54,4 +58,6 @@ def show(manifest: dict[str, Any], out: Path, as_json: bool) -> None:
 
 def print_section(config: Any, section: str) -> None:
     """One section of the configuration, as a recipe would hold it."""
+    from lang1.config import dump_yaml
+
     print(dump_yaml(getattr(config, section)), end="")

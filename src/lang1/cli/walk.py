@@ -18,7 +18,6 @@ from lang1.cli.options import (
     Seed,
     configure,
 )
-from lang1.config import dump, dump_yaml
 from lang1.errors import ConfigError
 
 
@@ -38,6 +37,8 @@ def run(
         raise ConfigError("lang1 run RECIPE: name a recipe, such as recipes/demo.yaml")
     config = configure(arguments, None, seed, quiet)
     if print_config:
+        from lang1.config import dump_yaml
+
         print(dump_yaml(config), end="")
         return
     from lang1 import pipeline
@@ -50,6 +51,8 @@ def run(
 
 def show_config(arguments: Arguments = None, as_json: AsJson = False) -> None:
     """Check a recipe and show its resolved configuration; every fault at once."""
+    from lang1.config import dump, dump_yaml
+
     config = configure(arguments, None, None, False)
     print(
         json.dumps(dump(config), sort_keys=True) if as_json else dump_yaml(config),

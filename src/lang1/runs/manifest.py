@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
-import importlib.metadata
 import json
 import resource
 import subprocess
@@ -184,6 +183,8 @@ def peak_memory_mib() -> float:
 
 def versions() -> dict[str, str]:
     """What lang1 and the libraries that decide its numbers are here."""
+    import importlib.metadata  # only where a manifest is written: a tenth of what the help takes
+
     found = {"lang1": __version__, "python": sys.version.split()[0]}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

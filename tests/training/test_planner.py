@@ -452,7 +452,8 @@ def test_command_prints_a_page_with_the_users_own_prices(tmp_path: Path, capsys:
 def test_plan_for_this_machine_has_its_memory_and_its_measured_peak(capsys: pytest.CaptureFixture[str]) -> None:
     whole, half = (training.plan(recipe(preset="tiny"), gpus=count, gpu="cpu") for count in (1, 2))
     assert whole["device"]["memory_gib"] == 2 * half["device"]["memory_gib"]
-    assert whole["device"]["peak"] == hardware.gemm_peak(torch.float32, len(os.sched_getaffinity(0)))
+    peak = hardware.gemm_peak(torch.float32, len(os.sched_getaffinity(0)))
+    assert whole["device"]["peak"] == pytest.approx(peak, rel=1e-15)  # the table holds TFLOP/s: a last bit may turn
     assert whole["time"]["kilowatt_hours"] is None
     on_gpu = training.plan(recipe(preset="tiny"), gpus=1, gpu="h100")
     assert whole["memory"][0]["activations"] < 0.6 * on_gpu["memory"][0]["activations"]

@@ -3,7 +3,7 @@
 #   WHEELHOUSE=DIR                    install from a folder of wheels, without a network (make wheelhouse fills one)
 #   CONSTRAINTS=constraints-cuda.txt  pins for a CUDA cluster
 #   PYTHON=/path/to/python            the interpreter that .venv is made with
-#   INSTALLER="uv pip install --python .venv/bin/python"   in place of pip, in a tenth of the time
+#   INSTALLER="uv pip install --python .venv/bin/python"   in place of pip, in a fraction of the time
 #   ARGS="..."                        more arguments for lang1 run (demo) or pytest (test)
 #   JOBS=N                            processes that run the tests, a file at a time; 0 for a debugger
 

@@ -91,6 +91,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     assert "lang1" in loaded
     assert loaded & HEAVY == set()
+    assert ("yaml" in loaded) == ("config" in arguments), "the help reads no recipe"
 
 
 @pytest.mark.parametrize(

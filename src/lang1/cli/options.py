@@ -33,7 +33,7 @@ def folder(name: str, meaning: str) -> Any:
 
 def configure(arguments: list[str] | None, section: str | None, seed: int | None, quiet: bool) -> RunConfig:
     """The configuration of a command from its recipe, overrides and options. Raises ConfigError."""
-    from lang1.config import load_config  # its sixty dataclasses take longer to make than all the help
+    from lang1.config import load_config  # the help has no use for its sixty dataclasses
 
     recipes = [a for a in arguments or [] if "=" not in a]
     overrides = [a for a in arguments or [] if "=" in a]

@@ -183,7 +183,7 @@ def peak_memory_mib() -> float:
 
 def versions() -> dict[str, str]:
     """What lang1 and the libraries that decide its numbers are here."""
-    import importlib.metadata  # only where a manifest is written: a tenth of what the help takes
+    import importlib.metadata  # only where a manifest is written, not for the help
 
     found = {"lang1": __version__, "python": sys.version.split()[0]}
     for package in _PACKAGES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -72,7 +73,25 @@ def test_a_scheduler_without_workers_is_said_at_once_and_given_up_with_advice_th
 
 
 @pytest.mark.slow
-def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine so slow that a nanny hears of its worker, and starts the next one, after the worker has died."""
+    from multiprocessing.context import SpawnProcess
+
+    from distributed.nanny import WorkerProcess
+
+    hear, start = WorkerProcess._wait_until_connected, SpawnProcess.start
+
+    async def hear_late(process: WorkerProcess, *args: Any) -> Any:
+        heard = await hear(process, *args)
+        await asyncio.sleep(0.5)
+        return heard
+
+    def start_late(process: SpawnProcess) -> None:
+        time.sleep(1.0)
+        start(process)
+
+    monkeypatch.setattr(WorkerProcess, "_wait_until_connected", hear_late)
+    monkeypatch.setattr(SpawnProcess, "start", start_late)
     with cluster.open_client(None, 1, "1GB", tmp_path) as client:
         assert cluster.wait_for(client, client.submit(pow, 2, 3), "the first") == 8
         with pytest.raises(ZeroDivisionError):

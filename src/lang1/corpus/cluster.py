@@ -25,6 +25,8 @@ CHECK_S = 5.0
 """between two looks at the workers, while a result is waited for"""
 LONELY_S = 180.0
 """how long a cluster may have no worker: on a busy machine one takes half a minute to start again"""
+RESTART_S = 60.0
+"""how long a failed run waits for dead local workers to be back, before it ends them"""
 
 THRIFTY = {
     "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_TRIM_THRESHOLD_": 1 << 16,
@@ -110,6 +112,9 @@ def wait_for(client: Any, future: Any, what: str) -> Any:
                 runs.say(f"clean: the scheduler has no worker; waiting {LONELY_S:.0f} s for one")
                 told = True
     except KilledWorker:
+        if local:  # ended while it starts again, a worker's nanny may raise an AssertionError (dask/distributed#6973)
+            with contextlib.suppress(TimeoutError):
+                client.wait_for_workers(len(client.cluster.worker_spec), timeout=RESTART_S)
         raise Unfinished(f"clean: the workers that took {what} died; {advice}") from None
     except (CancelledError, OSError) as error:
         if future.status == "error":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from running import LANG1, RECIPE, Run, cut_off
@@ -10,10 +14,27 @@ from running import LANG1, RECIPE, Run, cut_off
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The whole way, without a network: every test here reads it, none changes it."""
-    folder = tmp_path_factory.mktemp("small")
+    """The whole way, without a network: every test here reads it, none changes it.
+
+    One for all processes of xdist; where LANG1_SMALL_RUN names a folder, one for the next call of pytest too.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = Path(os.environ.get("LANG1_SMALL_RUN") or folder / "small")
+    folder.mkdir(exist_ok=True)
+    said = folder / "said.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            done = _make(folder)
+            said.write_text(json.dumps([done.stdout, done.stderr]))
+    return Run(folder / "run", *json.loads(said.read_text()))
+
+
+def _make(folder: Path) -> subprocess.CompletedProcess[str]:
     prefix, environment = cut_off(folder)
-    (folder / "home").mkdir()
+    (folder / "home").mkdir(exist_ok=True)
     done = subprocess.run(
         [*prefix, str(LANG1), "run", str(RECIPE), "--out", str(folder / "run")],
         env={**environment, "HOME": str(folder / "home")},
@@ -22,4 +43,4 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Run:
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    return Run(folder / "run", done.stdout, done.stderr)
+    return done

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from running import ALONE, LANG1, RECIPE
+from running import ALONE, LANG1, RECIPE, Run, lang1
 
 pytestmark = pytest.mark.slow
 
@@ -29,34 +29,29 @@ OTHERS: dict[str, Any] = {
 SHORT = ("pretrain.context_length=256", "evaluate.shot_tokens=20", "evaluate.max_rows=30", "random_twin=false")
 
 
-def recipe(folder: Path) -> Path:
-    """tests/e2e/small.yaml with a page of web text and the others."""
+def recipe(folder: Path, old: Path) -> Path:
+    """tests/e2e/small.yaml with a page of web text and the others, `old` among them."""
     (folder / "web").mkdir(parents=True)
     (folder / "web" / "page.txt").write_text("\n\n".join(f"The {n}th house stood by the river." for n in range(900)))
     settings = yaml.safe_load(RECIPE.read_text())
     settings["tokenize"]["web"] = str(folder / "web")
-    settings["others"] = {**OTHERS, "our old model": {"model": str(folder / "old")}}
+    settings["others"] = {**OTHERS, "our old model": {"model": str(old)}}
     (folder / "others.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     return folder / "others.yaml"
 
 
-def lang1(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([LANG1, *arguments], env=ALONE, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def test_a_run_with_other_models_killed_on_the_way_ends_with_all_of_them_on_the_same_rows(tmp_path: Path) -> None:
-    made, out = recipe(tmp_path), tmp_path / "run"
-    lang1("run", RECIPE, *SHORT[:1], "--to", "pretrain", "--out", tmp_path / "first")
-    (tmp_path / "first" / "checkpoints" / "export").rename(tmp_path / "old")
+def test_a_run_with_other_models_killed_on_the_way_ends_with_all_of_them_on_the_same_rows(
+    small: Run, tmp_path: Path
+) -> None:
+    made, out = recipe(tmp_path, small.folder / "checkpoints" / "export"), tmp_path / "run"
     process = subprocess.Popen([LANG1, "run", made, *SHORT, "--out", out], env=ALONE, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list((out / "others").glob("*/model-los")):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "summary.json").exists(), "it ended before the kill: nothing was tested"
-    lang1("run", made, *SHORT, "--out", out)
+    done = lang1("run", made, *SHORT, "--out", out)
+    assert done.returncode == 0, done.stderr
 
     found = json.loads((out / "summary.json").read_text())
     rows = {(r["model"], r["task"]): r for r in found["results"] if r["split"] == "temporal_2"}

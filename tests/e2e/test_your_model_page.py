@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from running import ALONE, LANG1, TRIMMED
+from running import ALONE, TRIMMED, lang1
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -43,14 +42,15 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line) for line in text.splitlines() if line.startswith("lang1 ")]
 
 
-def test_the_pages_commands_measure_a_model_that_is_not_ours(tmp_path: Path) -> None:
+def test_the_pages_commands_measure_a_model_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     model = foreign_model(tmp_path / "theirs")
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
-    smaller = {"simulate.encounters=6000": "simulate.encounters=4000"} if TRIMMED else {}
+    smaller = {"simulate.encounters=6000": "simulate.encounters=2500"} if TRIMMED else {}
     shown = {}
     for words in commands(ROOT / "docs" / "your-model.md"):
         arguments = [smaller.get(word, word.replace("/models/mine", str(model))) for word in words[1:]]
-        done = subprocess.run([LANG1, *arguments], capture_output=True, text=True, cwd=tmp_path, env=ALONE)
+        done = lang1(*arguments, environment=None if TRIMMED else ALONE)
         assert done.returncode == 0, f"{shlex.join(arguments)}: {done.stderr[-2000:]}"
         shown[arguments[0], len(shown)] = done.stdout
     results = {

@@ -225,6 +225,7 @@ def test_what_is_no_folder_of_mimic(tmp_path: Path, out: Path) -> None:
     assert fault(tmp_path / "empty", out) == f"{tmp_path}/empty: no CSV or CSV.gz file in it"
 
 
+@pytest.mark.long
 def test_a_note_of_100_mb_passes(tmp_path: Path, out: Path) -> None:
     source = mimic3(tmp_path / "mimic", gz=False)
     change(source, "NOTEEVENTS", "Discharge: home", "lungs clear \n" * (100 * 2**20 // 13) + "Discharge: home")

@@ -18,7 +18,7 @@ from .test_since import LATER, SINCE, data, run
 pytestmark = needs_ddl
 
 
-@pytest.mark.parametrize("rows", [200_000, 5])
+@pytest.mark.parametrize("rows", [pytest.param(200_000, marks=pytest.mark.long), 5])
 def test_unchanged_notes_stay_on_the_server_and_the_bytes_are_the_whole_extractions(
     server: Server, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:

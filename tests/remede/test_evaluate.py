@@ -207,7 +207,13 @@ def test_the_same_seed_gives_the_same_bytes(inputs: Any, evaluation: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    "files", [3, pytest.param(20, marks=pytest.mark.long), pytest.param(40, marks=pytest.mark.long), 61]
+    "files",
+    [
+        3,
+        pytest.param(20, marks=pytest.mark.long),
+        pytest.param(40, marks=pytest.mark.long),
+        pytest.param(61, marks=pytest.mark.long),
+    ],
 )
 def test_a_run_stopped_after_any_file_ends_with_the_same_bytes(
     inputs: Any, evaluation: Any, files: int, monkeypatch: pytest.MonkeyPatch

@@ -45,6 +45,7 @@ def test_two_processes_have_the_losses_of_one_with_shared_out_gradients(alone: P
     assert (two / "last").readlink() == Path("step-00000020")
 
 
+@pytest.mark.long
 def test_two_processes_have_the_losses_of_one_with_shared_out_weights(
     alone: Path, tokens: Path, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def joint(tasks: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.mark.long
 def test_a_planted_signal_is_learned(encoder: Path, tmp_path: Path) -> None:
     tasks = write_tasks(tmp_path / "tasks", 400, ("mortality", "readmission"), rare=0.3, loud=6)
     cfg = replace(JOINT, tasks=("mortality", "readmission"), batch_size=32, max_steps_per_task=60, val_every=30)

@@ -195,7 +195,9 @@ def test_a_shard_with_a_wrong_checksum_ends_the_run_with_its_name(tokens: Path, 
         pretrain(SMALL, tokens=folder, out=tmp_path / "out", seed=1)
 
 
-@pytest.mark.parametrize("when", [1, pytest.param(10, marks=pytest.mark.long), 13])
+@pytest.mark.parametrize(
+    "when", [pytest.param(1, marks=pytest.mark.long), pytest.param(10, marks=pytest.mark.long), 13]
+)
 def test_a_signal_at_any_step_loses_nothing(
     tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:

@@ -65,6 +65,7 @@ def test_everything_but_q_and_v_is_as_it_was(adapted: Path, model_folder: Path) 
     assert runs.read_json(adapted / "lang1.json")["lora"]["r"] == 8
 
 
+@pytest.mark.long
 def test_a_planted_signal_is_learned_by_adapters(model_folder: Path, tmp_path: Path) -> None:
     tasks = write_tasks(tmp_path / "tasks", 300, ("mortality",), rare=0.3, loud=6)
     cfg = replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from monitored import write_comprehension
 from ranks import ended, environments
 
@@ -57,6 +58,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.long
 def test_two_sharded_processes_observe_what_one_does_and_train_on(model_folder: Path, tmp_path: Path) -> None:
     comprehension = write_comprehension(tmp_path)
     ranks = [Process("-c", CHILD, model_folder, comprehension, tmp_path / "out", env=env) for env in environments(2)]

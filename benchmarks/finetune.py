@@ -81,8 +81,7 @@ def options_of(task: str) -> list[int]:
 def ours(model: Any, tasks: list[str], count: int) -> Callable[[int], None]:
     import torch
 
-    from lang1.models.fast import use_fast_attention
-    from lang1.scoring.options import WIDTHS
+    from lang1.models.fast import takes_ragged, use_fast_attention
     from lang1.tasks.prompts import Question
     from lang1.training.asked import AskedTask, Pack, Rows
     from lang1.training.packs import answer_loss, make_batches
@@ -107,7 +106,7 @@ def ours(model: Any, tasks: list[str], count: int) -> Callable[[int], None]:
             Pack(note, tuple((tasks.index(row.task), row.label) for row in rows), tuple(row.task for row in rows))
             for note, rows in by_note.items()
         ]
-        rows = Rows(asked, [], packs, None, 512, 1024, [], {}, WIDTHS)
+        rows = Rows(asked, [], packs, None, 512, 1024, [], {}, is_ragged=takes_ragged(model))
         rows._notes.update({note: np.array(found[0].note_ids) for note, found in by_note.items()})
         for batch in make_batches(rows, packs, 4096):
             (answer_loss(model, batch, asked, [1.0] * len(tasks)) / count).backward()

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lang1.config import FinetuneConfig
+from lang1.models.fast import takes_ragged, use_fast_attention
 from lang1.models.load import load_model, load_tokenizer
 from lang1.scoring.options import encode_prompts, score_prompts
 from lang1.training import asked
@@ -146,6 +147,38 @@ def test_batches_are_cut_where_padding_and_forwards_cost_the_least(
         if all(n <= budget or end - start == 1 for n, (start, end) in zip(padded, pairwise(edges), strict=True)):
             cheapest = min(cheapest, sum(padded) + forward * len(padded))
     assert sum(batch.tokens.numel() + forward for batch in batches) == cheapest
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_read_without_padding_a_batch_has_the_gradients_of_packs_one_by_one(
+    share: bool, tasks: Path, model_folder: Path
+) -> None:
+    model, plain = load_model(model_folder), load_model(model_folder)
+    use_fast_attention(model, torch.float32)
+    rows = replace(read(tasks, model_folder, share_notes=share), is_ragged=takes_ragged(model))
+    assert rows.is_ragged
+    packs = rows.packs[:12]
+    for batch in make_batches(replace(rows, is_ragged=False), packs, 1):
+        answer_loss(plain, batch, rows.tasks, [1.0] * 5).backward()
+    for budget in (10_000, 300):
+        model.zero_grad()
+        batches = make_batches(rows, packs, budget)
+        assert (len(batches) == 1) == (budget == 10_000)
+        for batch in batches:
+            answer_loss(model, batch, rows.tasks, [1.0] * 5).backward()
+        for (name, one), (_, other) in zip(model.named_parameters(), plain.named_parameters(), strict=True):
+            assert one.grad is not None and other.grad is not None
+            torch.testing.assert_close(one.grad, other.grad, atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("budget", [1, 90, 150, 400, 10_000])
+def test_batches_without_padding_are_as_few_as_hold_the_tokens(budget: int, tasks: Path, model_folder: Path) -> None:
+    rows = replace(read(tasks, model_folder), is_ragged=True)
+    batches = make_batches(rows, rows.packs[:10], budget)
+    filled = [int(batch.lengths.sum()) for batch in batches]
+    assert sorted(row for b in batches for row in b.row_ids) == sorted(r for p in rows.packs[:10] for r in p.rows)
+    assert all(tokens <= budget or len(batch.lengths) == 1 for tokens, batch in zip(filled, batches, strict=True))
+    assert len(batches) <= 2 * max(1, sum(filled) // budget) or budget == 1
 
 
 def examples(count: int, seed: int = 1, most: int | None = None) -> list[dict[str, object]]:

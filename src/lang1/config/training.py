@@ -288,7 +288,7 @@ class FinetuneConfig:
     share_notes: bool = True
     """tasks that ask about the same note read it together: the same answers for fewer tokens"""
     batch_tokens: int = 8192
-    """prompt tokens a forward, padding included"""
+    """prompt tokens a forward, padding included; a Llama on a CPU reads none, and at most 2,048"""
     max_note_tokens: int = 512
     """the note's head is kept to so many tokens, the question never cut (5.4, docs/paper-to-code.md)"""
     sharding: Literal["gradients", "full"] = "gradients"

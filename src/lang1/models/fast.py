@@ -4,6 +4,7 @@
   take half its time up to about 512 positions (docs/decisions/0003). Equal within bf16's rounding.
 - Layers in fp32 on a CPU: the modules' `forward` is switched to the kernels of kernels.py, on the instance. A layer
   that holds what they do not know (a LoRA adapter, a cache) takes its class's own forward.
+- No padding: rows of different lengths pass as one row of tokens (ragged.py), where attention here can take them so.
 - Answers only: the last layer of a Llama needs queries, feed-forward and norm at the answer positions alone. Equal to
   the plain forward (tests/models/test_fast.py). Other classes take their own forward with `logits_to_keep`.
 
@@ -20,10 +21,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lang1.errors import ConfigError
 from lang1.models import kernels
 from lang1.models.head import output_in_fp32
+from lang1.models.ragged import Ragged
 
 NAME = "lang1_matmul"
 
@@ -85,28 +88,56 @@ def _layer_forward(layer: Any, hidden_states: torch.Tensor, attention_mask: Any 
     """A LlamaDecoderLayer's forward (B, T, H) -> (B, T, H)."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    attention, mlp = layer.self_attn, layer.mlp
-    into = (attention.q_proj, attention.k_proj, attention.v_proj)
-    maps = (*into, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-    implementation = attention.config._attn_implementation
     if (
         options.get("past_key_values") is not None
-        or implementation == "eager"
-        or attention.config.hidden_act != "silu"
-        or attention.config.attention_dropout
-        or not all(type(linear) is nn.Linear and linear.bias is None for linear in maps)
         or not hidden_states.numel()
-        or not kernels.takes(hidden_states, *(linear.weight for linear in maps))
+        or not kernels.takes(hidden_states)
+        or not _is_known(layer)
     ):
         return type(layer).forward(layer, hidden_states, attention_mask, **options)
+    attention = layer.self_attn
+    implementation = attention.config._attn_implementation
     cos, sin = options.pop("position_embeddings")
-    query, key, value, output, gate, up, down = (linear.weight for linear in maps)
+    query, key, value, output, gate, up, down = (linear.weight for linear in _maps(layer))
     before, after = layer.input_layernorm, layer.post_attention_layernorm
     q, k, v = kernels.norm_qkv(hidden_states, before.weight, before.variance_epsilon, (query, key, value), cos, sin)
     attend = ALL_ATTENTION_FUNCTIONS[implementation]
-    mixed, _ = attend(attention, q, k, v, attention_mask, dropout=0.0, scaling=attention.scaling, **options)
+    options |= {"dropout": 0.0, "scaling": attention.scaling}
+    if isinstance(attention_mask, Ragged):
+        mixed = attention_mask.attend(attend, attention, q, k, v, **options)
+    else:
+        mixed, _ = attend(attention, q, k, v, attention_mask, **options)
     x_BTH = kernels.linear(mixed.flatten(2), output).add_(hidden_states)
     return kernels.norm_swiglu(x_BTH, after.weight, after.variance_epsilon, (gate, up, down))
+
+
+def _maps(layer: Any) -> tuple[Any, ...]:
+    attention, mlp = layer.self_attn, layer.mlp
+    into = (attention.q_proj, attention.k_proj, attention.v_proj)
+    return (*into, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+
+
+def _is_known(layer: Any) -> bool:
+    """Whether kernels.py knows all that is in a LlamaDecoderLayer."""
+    config, maps = layer.self_attn.config, _maps(layer)
+    return (
+        config._attn_implementation != "eager"
+        and config.hidden_act == "silu"
+        and not config.attention_dropout
+        and all(type(linear) is nn.Linear and linear.bias is None for linear in maps)
+        and kernels.takes(*(linear.weight for linear in maps))
+    )
+
+
+def takes_ragged(model: Any) -> bool:
+    """Whether `ragged_answer_logits` takes the model: a Llama on a CPU that `use_fast_attention` has switched."""
+    if type(model).__name__ != "LlamaForCausalLM" or model.device.type != "cpu":
+        return False
+    if model.config._attn_implementation == NAME:
+        return True
+    return all(
+        getattr(layer.forward, "__func__", None) is _layer_forward and _is_known(layer) for layer in model.model.layers
+    )
 
 
 def answer_logits(
@@ -163,7 +194,28 @@ def _llama_answer_logits(
     last_BRH = _layer_at(
         inner.layers[-1], x_BTH, cos.expand(len(x_BTH), -1, -1), sin.expand(len(x_BTH), -1, -1), seen, answers_BR
     )
-    normed_BRH = inner.norm(last_BRH)
+    return _of_last(model, last_BRH, entries)
+
+
+def ragged_answer_logits(
+    model: Any, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, ragged: Ragged, answers_BR: torch.Tensor
+) -> torch.Tensor:
+    """`answer_logits` (B, R, V) of rows without their padding, for a model that `takes_ragged`; their masks are
+    `ragged`'s."""
+    inner, real = model.model, ragged.real_of(tokens_BT.shape[1])
+    tokens_1N, positions_1N = (
+        functional.pad(x_BT[real], (0, ragged.count - ragged.tokens))[None] for x_BT in (tokens_BT, positions_BT)
+    )
+    x_1NH = inner.embed_tokens(tokens_1N)
+    cos, sin = inner.rotary_emb(x_1NH, position_ids=positions_1N)
+    for layer in inner.layers[:-1]:
+        x_1NH = layer(x_1NH, attention_mask=ragged, position_ids=positions_1N, position_embeddings=(cos, sin))
+    return _of_last(model, _ragged_layer_at(inner.layers[-1], x_1NH, cos, sin, ragged, answers_BR), None)
+
+
+def _of_last(model: Any, last_BRH: torch.Tensor, entries: Sequence[int] | None) -> torch.Tensor:
+    """Logits of what the last layer gives."""
+    normed_BRH = model.model.norm(last_BRH)
     head = model.lm_head
     if entries is not None and type(head) is nn.Linear and head.bias is None and type(head.weight) is nn.Parameter:
         with torch.autocast(normed_BRH.device.type, enabled=False):
@@ -197,6 +249,37 @@ def _layer_at(
     return x_BRH + layer.mlp(layer.post_attention_layernorm(x_BRH))
 
 
+def _ragged_layer_at(
+    layer: Any,
+    x_1NH: torch.Tensor,
+    cos_1ND: torch.Tensor,
+    sin_1ND: torch.Tensor,
+    ragged: Ragged,
+    answers_BR: torch.Tensor,
+) -> torch.Tensor:
+    """`_layer_at` of rows without padding: (B, R, H)."""
+    from transformers.models.llama.modeling_llama import rotate_half
+
+    attention, shape = layer.self_attn, answers_BR.shape
+    places_M = (torch.tensor(ragged.starts)[:, None] + answers_BR).flatten()
+    normed = layer.input_layernorm(x_1NH)
+    key, value = (_heads(project(normed), attention.head_dim) for project in (attention.k_proj, attention.v_proj))
+    query = _heads(attention.q_proj(normed[:, places_M]), attention.head_dim)
+    key = key * cos_1ND[:, None] + rotate_half(key) * sin_1ND[:, None]
+    query = query * cos_1ND[:, None, places_M] + rotate_half(query) * sin_1ND[:, None, places_M]
+    query_BHRD = query[0].unflatten(1, shape).transpose(0, 1)
+    made = []
+    for group in ragged.groups:
+        k, v, asked_B1R1 = group.padded(key), group.padded(value), answers_BR[group.rows, None, :, None]
+        if group.mask is None:
+            seen = torch.arange(k.shape[2]) <= asked_B1R1
+        else:
+            seen = group.mask.gather(2, asked_B1R1.expand(-1, -1, -1, k.shape[2]))
+        made.append(_matmul_attention(attention, query_BHRD[group.rows], k, v, seen, attention.scaling)[0])
+    x_BRH: torch.Tensor = x_1NH[0, places_M].unflatten(0, shape) + attention.o_proj(torch.cat(made).flatten(2))
+    return x_BRH + layer.mlp(layer.post_attention_layernorm(x_BRH))
+
+
 def _heads(x_BTH: torch.Tensor, head_dim: int) -> torch.Tensor:
     return x_BTH.unflatten(-1, (-1, head_dim)).transpose(1, 2)
 
@@ -210,11 +293,13 @@ def _matmul_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: torch.Tensor | Ragged | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **_unused: Any,
 ) -> tuple[torch.Tensor, None]:
+    if isinstance(attention_mask, Ragged):
+        return attention_mask.attend(_matmul_attention, module, query, key, value, scaling=scaling), None
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embedding leaves them in fp32
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

@@ -115,6 +115,8 @@ class Rows:
     """the token that it is padded with"""
     encode: Encode | None = None
     """texts to tokens, of a model that reads the note alone; None: as a prompt's note, ahead of the question"""
+    is_ragged: bool = False
+    """the model reads a batch without its padding (models/ragged.py)"""
     _notes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def notes(self, packs: Sequence[Pack]) -> list[NDArray[np.int64]]:

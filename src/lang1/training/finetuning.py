@@ -28,7 +28,7 @@ from lang1.corpus.hashes import hash_id
 from lang1.errors import ConfigError, InputError, require_package
 from lang1.models.encoder import positions_of
 from lang1.models.export import WEIGHTS, check_tokenizer_copies, export_model, load_weights
-from lang1.models.fast import use_fast_attention
+from lang1.models.fast import takes_ragged, use_fast_attention
 from lang1.models.load import is_encoder
 from lang1.scoring.options import WIDTHS
 from lang1.tasks import prompts
@@ -135,7 +135,7 @@ def prepare(cfg: FinetuneConfig, tasks: Path, model: Path, seed: int, world: Wor
     base = base_of(cfg, model, tasks, names)
     net, wrapped = build_on_main(lambda is_empty: build(cfg, base, seed, is_empty), world)
     use_fast_attention(net, dtype, world.device)
-    data = read_data(cfg, tasks, names, base, net, seed)
+    data = read_data(cfg, tasks, names, base, net, seed, is_ragged=world.size == 1 and takes_ragged(net))
     if cfg.activation_checkpointing:
         net.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     weights = weights_of(net, world)
@@ -235,8 +235,13 @@ def usable_tasks(folder: Path, wanted: tuple[TaskId, ...]) -> tuple[list[str], d
     return names, skipped
 
 
-def read_data(cfg: FinetuneConfig, folder: Path, names: list[str], base: BaseModel, net: Any, seed: int) -> Data:
-    """Rows, draws and balance factors. Raises ConfigError when a batch cannot hold a row of each task."""
+def read_data(
+    cfg: FinetuneConfig, folder: Path, names: list[str], base: BaseModel, net: Any, seed: int, *, is_ragged: bool
+) -> Data:
+    """Rows, draws and balance factors; `is_ragged`: batches are read without padding.
+
+    Raises ConfigError when a batch cannot hold a row of each task.
+    """
     if cfg.batch_size < len(names):
         raise ConfigError(f"finetune.batch_size: {cfg.batch_size} is less than a row of each of {len(names)} tasks")
     tokenizer, context = base.tokenizer(), getattr(net.config, "max_position_embeddings", None)
@@ -252,13 +257,14 @@ def read_data(cfg: FinetuneConfig, folder: Path, names: list[str], base: BaseMod
         # window's; and only it is padded further: others may have no position to spare
         is_llama = type(net).__name__ == "LlamaForCausalLM"
         asked = read_questions(folder, names, tokenizer)
-        how = {"share_notes": cfg.share_notes and is_llama, "width_multiple": WIDTHS if is_llama else 1}
+        padded = is_llama and not is_ragged
+        how = {"share_notes": cfg.share_notes and is_llama, "width_multiple": WIDTHS if padded else 1}
     rows = read_rows(folder, "train", asked, tokenizer, cfg, context, seed=seed, **how)
     factors = balance_factors(rows, cfg.balance)
     rows = replace(rows, tasks=[replace(task, log_factors=f) for task, f in zip(asked, factors, strict=True)])
     groups, weights = make_groups(rows, cfg.batch_size)
     val = read_rows(folder, "val", asked, tokenizer, cfg, context, seed=seed, **how)
-    return Data(rows, val, groups, weights)
+    return Data(replace(rows, is_ragged=is_ragged), replace(val, is_ragged=is_ragged), groups, weights)
 
 
 def fetch(cfg: FinetuneConfig, data: Data, seed: int, step: int, world: World) -> Fetched[PackBatch]:

@@ -5,7 +5,8 @@
 
 A question sees the note and itself, so each answer is what the plain prompt gives (tests/training/test_packs.py).
 Sequences are right-padded: under causal attention nothing that is read depends on the padding. A batch of packs with
-one question each needs no mask and takes the causal path.
+one question each needs no mask and takes the causal path. A Llama on a CPU reads them without the padding
+(models/ragged.py).
 
 Several processes share a step's packs out, longest first in turn. Each makes the same number of forwards, since
 sharded weights are put together by all: one with fewer batches runs its first again, and does not count it.
@@ -22,7 +23,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from lang1.models.fast import answer_logits
+from lang1.models.fast import answer_logits, ragged_answer_logits
+from lang1.models.ragged import lay_out
 from lang1.scoring.options import round_up
 from lang1.training.asked import AskedTask, Pack, Rows
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 FORWARD = 384
 """padding that costs about as much as one more forward, in tokens"""
+ENOUGH = 2048
+"""tokens of a forward without padding: on a CPU more bring no speed and take memory"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ class PackBatch:
     """of the M answers"""
     labels: torch.Tensor
     row_ids: list[str]
+    is_ragged: bool = False
+    """the model reads it without the padding"""
     is_counted: bool = True
     """false: run only because another process has a batch more"""
     key: int = 0
@@ -72,8 +78,8 @@ LogitsOf = Callable[[Any, PackBatch, list[AskedTask]], torch.Tensor]
 def make_batches(
     rows: Rows, packs: Sequence[Pack], batch_tokens: int, rank: int = 0, ranks: int = 1
 ) -> list[PackBatch]:
-    """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included (a longer pack is a
-    batch of its own); of several processes this one's share, as many batches in each.
+    """Packs of similar length together, at most `batch_tokens` tokens a batch, padding included where it is read (a
+    longer pack is a batch of its own); of several processes this one's share, as many batches in each.
     """
     notes = rows.notes(packs)
     lengths = [
@@ -81,7 +87,10 @@ def make_batches(
         for note, pack in zip(notes, packs, strict=True)
     ]
     order = sorted(range(len(packs)), key=lambda i: (-lengths[i], i))
-    shares = [_cut(order[r::ranks], lengths, batch_tokens) for r in range(ranks)]
+    if rows.is_ragged:
+        shares = [_fill(order[r::ranks], lengths, min(batch_tokens, ENOUGH)) for r in range(ranks)]
+    else:
+        shares = [_cut(order[r::ranks], lengths, batch_tokens) for r in range(ranks)]
     made = [pack_tensors(rows, [packs[i] for i in batch], [notes[i] for i in batch]) for batch in shares[rank]]
     missing = max(map(len, shares)) - len(made)
     if missing:
@@ -109,6 +118,21 @@ def _cut(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> lis
         batches.append(list(order[first[end] : end]))
         end = first[end]
     return batches[::-1]
+
+
+def _fill(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """An order of falling lengths cut into as few batches as hold its tokens, about as many tokens in each."""
+    total = sum(lengths[i] for i in order)
+    even = total / max(1, math.ceil(total / batch_tokens))
+    batches: list[list[int]] = []
+    filled = math.inf
+    for i in order:
+        if filled >= even or filled + lengths[i] > batch_tokens:
+            batches.append([])
+            filled = 0
+        batches[-1].append(i)
+        filled += lengths[i]
+    return batches
 
 
 def pack_tensors(rows: Rows, packs: list[Pack], notes: list[NDArray[np.int64]]) -> PackBatch:
@@ -145,16 +169,26 @@ def pack_tensors(rows: Rows, packs: list[Pack], notes: list[NDArray[np.int64]]) 
         tasks=[task for task, _ in asked],
         labels=torch.tensor([label for _, label in asked]),
         row_ids=[row for pack in packs for row in pack.rows],
+        is_ragged=rows.is_ragged,
     )
 
 
 def option_logits(model: Any, batch: PackBatch, tasks: list[AskedTask]) -> torch.Tensor:
     """LogitsOf a causal LM: at the answer positions."""
-    if batch.segments is None:
+    if batch.is_ragged:
+        ragged = lay_out(batch.lengths.tolist(), lambda rows, longest: _mask_of(batch, rows, longest))
+        logits_BRV = ragged_answer_logits(model, batch.tokens, batch.positions, ragged, batch.answers)
+    elif batch.segments is None:
         logits_BRV = answer_logits(model, batch.tokens, None, None, batch.answers)
     else:
         logits_BRV = answer_logits(model, batch.tokens, batch.positions, _sees(batch.segments), batch.answers)
     return of_options(logits_BRV.flatten(0, 1)[batch.answer_rows], batch.tasks, tasks)
+
+
+def _mask_of(batch: PackBatch, rows: slice, longest: int) -> torch.Tensor | None:
+    """Of some packs, (B, 1, T, T); None where each has one question: causal."""
+    segments = None if batch.segments is None else batch.segments[rows, :longest]
+    return None if segments is None or segments.max() == 1 else _sees(segments)
 
 
 def of_options(logits_MV: torch.Tensor, asked: list[int], tasks: list[AskedTask]) -> torch.Tensor:

@@ -82,7 +82,7 @@ class Process:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return self.returncode
 
-    def communicate(self, timeout: float = 900) -> tuple[str, str]:
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
         """What it says on stdout and stderr until it ends; one that takes longer is killed, and an error."""
         late = threading.Event()
         clock = threading.Timer(timeout, lambda: (late.set(), self.kill()))
@@ -96,10 +96,12 @@ class Process:
         return out, err
 
 
-def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
     """The same to its end."""
     process = Process(*arguments, env=env)
-    out, err = process.communicate()
+    out, err = process.communicate(timeout)
     return subprocess.CompletedProcess(process.args, process.wait(), out, err)
 
 

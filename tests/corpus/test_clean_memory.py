@@ -31,7 +31,7 @@ def paragraph(draw: random.Random, words: int) -> str:
 
 
 def write_notes(folder: Path, megabytes: int, files: int = 4) -> int:
-    """CSV files: varied notes of up to 10 kB, some of 1 MB; 40 of 8 MB in a row (CI: 12), some RTF; one of 100 MB.
+    """CSV files: varied notes of up to 10 kB, some of 1 MB; 40 of 8 MB in a row (CI: 20), some RTF; one of 100 MB.
 
     Returns how many notes there are.
     """
@@ -52,7 +52,7 @@ def write_notes(folder: Path, megabytes: int, files: int = 4) -> int:
                 number, written = number + 1, written + len(text.encode())
 
             if file == 1:
-                for copy in range(12 if TRIM else 40):
+                for copy in range(20 if TRIM else 40):
                     body = f"copy {copy} {long * 8}"
                     write(f"{{\\rtf1 {body}}}" if copy % 10 == 0 else body)
                 write("very long " * 10_000_000)
@@ -87,7 +87,7 @@ def clean_command(notes: Path, out: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_workers_stay_within_their_memory_with_a_note_of_100_mb_among_long_ones(tmp_path: Path) -> None:
-    count = write_notes(tmp_path / "notes", 500 if not TRIM else 200)
+    count = write_notes(tmp_path / "notes", 500 if not TRIM else 300)
     code, peaks, said = peak_by_process(clean_command(tmp_path / "notes", tmp_path / "corpus"))
     assert code == 0, said
     counts = json.loads((tmp_path / "corpus" / "manifest.json").read_text())["counts"]

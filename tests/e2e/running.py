@@ -69,5 +69,5 @@ class Run:
 def lang1(*arguments: str | Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """The command to its end, in a process that has its imports already; with an environment as a user starts it."""
     if environment is None:
-        return warm.run("-m", "lang1.cli", *arguments, env=ALONE)
+        return warm.run("-m", "lang1.cli", *arguments, env=ALONE, timeout=900)
     return subprocess.run([LANG1, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=900)

@@ -98,8 +98,7 @@ def test_killed_run_ends_with_the_numbers_of_an_undisturbed_one(small: Run, tmp_
 def test_same_seed_gives_the_same_bytes_and_numbers_whatever_the_workers(small: Run, tmp_path: Path) -> None:
     other = {**ALONE, "PYTHONHASHSEED": "12345", "TZ": "Asia/Kolkata"}
     changes = ["simulate.workers=2", "clean.workers=2", "clean.partition_rows=700"]
-    until = ["--to", "tasks"] if TRIMMED else []
-    done = lang1("run", RECIPE, *changes, *until, "--out", tmp_path / "run", environment=other)
+    done = lang1("run", RECIPE, *changes, "--out", tmp_path / "run", environment=other)
     assert done.returncode == 0, done.stderr
     for stage in ("records", "tasks"):
         assert files_of(tmp_path / "run", stage) == files_of(small.folder, stage), stage
@@ -107,8 +106,7 @@ def test_same_seed_gives_the_same_bytes_and_numbers_whatever_the_workers(small: 
         for name, digest in files_of(small.folder, stage).items():
             if "partition" not in name:
                 assert files_of(tmp_path / "run", stage).get(name) == digest, f"{stage}/{name}"
-    if not TRIMMED:
-        assert numbers(tmp_path / "run") == numbers(small.folder)
+    assert numbers(tmp_path / "run") == numbers(small.folder)
 
 
 def test_another_seed_gives_another_hospital(small: Run, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_step_has_the_bytes_of_torchs_muon_and_adamw(model: Any) -> None:
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     adamw = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-8, fused=True)
-    for step in range(2):
+    for step in range(3):
         for one in (model, twin):
             backward(one, step)
         ours.step()

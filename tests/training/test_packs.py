@@ -172,13 +172,20 @@ def test_read_without_padding_a_batch_has_the_gradients_of_packs_one_by_one(
 
 
 @pytest.mark.parametrize("budget", [1, 90, 150, 400, 10_000])
-def test_batches_without_padding_are_as_few_as_hold_the_tokens(budget: int, tasks: Path, model_folder: Path) -> None:
+def test_batches_without_padding_are_as_few_and_as_even_as_can_be(budget: int, tasks: Path, model_folder: Path) -> None:
+    """Against every way to cut ten packs in the order of their lengths."""
     rows = replace(read(tasks, model_folder), is_ragged=True)
     batches = make_batches(rows, rows.packs[:10], budget)
     filled = [int(batch.lengths.sum()) for batch in batches]
     assert sorted(row for b in batches for row in b.row_ids) == sorted(r for p in rows.packs[:10] for r in p.rows)
     assert all(tokens <= budget or len(batch.lengths) == 1 for tokens, batch in zip(filled, batches, strict=True))
-    assert len(batches) <= 2 * max(1, sum(filled) // budget) or budget == 1
+    lengths, best = [int(n) for batch in batches for n in batch.lengths], (10, float("inf"))
+    for cuts in product([False, True], repeat=9):
+        edges = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), 10]
+        parts = [lengths[start:end] for start, end in pairwise(edges)]
+        if all(sum(part) <= budget or len(part) == 1 for part in parts):
+            best = min(best, (len(parts), max(map(sum, parts))))
+    assert (len(batches), max(filled)) == best
 
 
 def examples(count: int, seed: int = 1, most: int | None = None) -> list[dict[str, object]]:

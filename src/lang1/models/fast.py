@@ -14,7 +14,7 @@ Class, parameter names and exports stay transformers' own: a reader of the folde
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import MethodType
 from typing import Any
@@ -191,9 +191,12 @@ def _llama_answer_logits(
         seen = torch.arange(length, device=tokens_BT.device) <= answers_BR[:, None, :, None]
     else:
         seen = mask_B1TT.gather(2, answers_BR[:, None, :, None].expand(-1, -1, -1, length))
-    last_BRH = _layer_at(
-        inner.layers[-1], x_BTH, cos.expand(len(x_BTH), -1, -1), sin.expand(len(x_BTH), -1, -1), seen, answers_BR
-    )
+    last, wide = inner.layers[-1], (len(x_BTH), -1, -1)
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return _matmul_attention(last.self_attn, query, key, value, seen, last.self_attn.scaling)[0]
+
+    last_BRH = _layer_at(last, x_BTH, cos.expand(wide), sin.expand(wide), lambda x: _at(x, answers_BR), attend)
     return _of_last(model, last_BRH, entries)
 
 
@@ -210,7 +213,22 @@ def ragged_answer_logits(
     cos, sin = inner.rotary_emb(x_1NH, position_ids=positions_1N)
     for layer in inner.layers[:-1]:
         x_1NH = layer(x_1NH, attention_mask=ragged, position_ids=positions_1N, position_embeddings=(cos, sin))
-    return _of_last(model, _ragged_layer_at(inner.layers[-1], x_1NH, cos, sin, ragged, answers_BR), None)
+    last, places_M = inner.layers[-1], (torch.tensor(ragged.starts)[:, None] + answers_BR).flatten()
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        query_BHRD, made = query[0].unflatten(1, answers_BR.shape).transpose(0, 1), []
+        for group in ragged.groups:
+            k, v, asked_B1R1 = group.padded(key), group.padded(value), answers_BR[group.rows, None, :, None]
+            if group.mask is None:
+                seen = torch.arange(k.shape[2]) <= asked_B1R1
+            else:
+                seen = group.mask.gather(2, asked_B1R1.expand(-1, -1, -1, k.shape[2]))
+            own = query_BHRD[group.rows]
+            made.append(_matmul_attention(last.self_attn, own, k, v, seen, last.self_attn.scaling)[0])
+        return torch.cat(made).flatten(0, 1)[None]
+
+    last_1MH = _layer_at(last, x_1NH, cos, sin, lambda x: x[:, places_M], attend)
+    return _of_last(model, last_1MH.view(*answers_BR.shape, -1), None)
 
 
 def _of_last(model: Any, last_BRH: torch.Tensor, entries: Sequence[int] | None) -> torch.Tensor:
@@ -231,52 +249,20 @@ def _layer_at(
     x_BTH: torch.Tensor,
     cos_BTD: torch.Tensor,
     sin_BTD: torch.Tensor,
-    seen_B1RT: torch.Tensor,
-    answers_BR: torch.Tensor,
+    at: Callable[[torch.Tensor], torch.Tensor],
+    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """A decoder layer's output at some positions: keys and values of all, everything else of those alone."""
+    """A decoder layer's output at some positions, those that `at` takes: keys and values of all, everything else of
+    those alone. `attend` makes their queries (B, heads, R, D), with keys and values of all, (B, R, heads, D)."""
     from transformers.models.llama.modeling_llama import rotate_half
 
     attention = layer.self_attn
     normed = layer.input_layernorm(x_BTH)
     key, value = (_heads(project(normed), attention.head_dim) for project in (attention.k_proj, attention.v_proj))
-    query = _heads(attention.q_proj(_at(normed, answers_BR)), attention.head_dim)
+    query = _heads(attention.q_proj(at(normed)), attention.head_dim)
     key = key * cos_BTD[:, None] + rotate_half(key) * sin_BTD[:, None]
-    cos, sin = _at(cos_BTD, answers_BR)[:, None], _at(sin_BTD, answers_BR)[:, None]
-    query = query * cos + rotate_half(query) * sin
-    mixed, _ = _matmul_attention(attention, query, key, value, seen_B1RT, attention.scaling)
-    x_BRH: torch.Tensor = _at(x_BTH, answers_BR) + attention.o_proj(mixed.flatten(2))
-    return x_BRH + layer.mlp(layer.post_attention_layernorm(x_BRH))
-
-
-def _ragged_layer_at(
-    layer: Any,
-    x_1NH: torch.Tensor,
-    cos_1ND: torch.Tensor,
-    sin_1ND: torch.Tensor,
-    ragged: Ragged,
-    answers_BR: torch.Tensor,
-) -> torch.Tensor:
-    """`_layer_at` of rows without padding: (B, R, H)."""
-    from transformers.models.llama.modeling_llama import rotate_half
-
-    attention, shape = layer.self_attn, answers_BR.shape
-    places_M = (torch.tensor(ragged.starts)[:, None] + answers_BR).flatten()
-    normed = layer.input_layernorm(x_1NH)
-    key, value = (_heads(project(normed), attention.head_dim) for project in (attention.k_proj, attention.v_proj))
-    query = _heads(attention.q_proj(normed[:, places_M]), attention.head_dim)
-    key = key * cos_1ND[:, None] + rotate_half(key) * sin_1ND[:, None]
-    query = query * cos_1ND[:, None, places_M] + rotate_half(query) * sin_1ND[:, None, places_M]
-    query_BHRD = query[0].unflatten(1, shape).transpose(0, 1)
-    made = []
-    for group in ragged.groups:
-        k, v, asked_B1R1 = group.padded(key), group.padded(value), answers_BR[group.rows, None, :, None]
-        if group.mask is None:
-            seen = torch.arange(k.shape[2]) <= asked_B1R1
-        else:
-            seen = group.mask.gather(2, asked_B1R1.expand(-1, -1, -1, k.shape[2]))
-        made.append(_matmul_attention(attention, query_BHRD[group.rows], k, v, seen, attention.scaling)[0])
-    x_BRH: torch.Tensor = x_1NH[0, places_M].unflatten(0, shape) + attention.o_proj(torch.cat(made).flatten(2))
+    query = query * at(cos_BTD)[:, None] + rotate_half(query) * at(sin_BTD)[:, None]
+    x_BRH: torch.Tensor = at(x_BTH) + attention.o_proj(attend(query, key, value).flatten(2))
     return x_BRH + layer.mlp(layer.post_attention_layernorm(x_BRH))
 
 

@@ -10,6 +10,7 @@ rounding (tests/models/test_ragged.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -18,8 +19,6 @@ import torch
 
 SIMILAR = 0.8
 """of its longest row's length that a row of a group has at least"""
-MULTIPLE = 32
-"""tokens: a processor's kernels are built anew for each number of them, and kept"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class Group:
 class Ragged:
     """Where the rows of a batch stand in one row of N tokens, the last of which may be of no row."""
 
+    count: int
+    """N"""
     lengths: list[int]
     groups: list[Group]
 
@@ -58,11 +59,6 @@ class Ragged:
     def tokens(self) -> int:
         """Tokens of the rows."""
         return sum(self.lengths)
-
-    @property
-    def count(self) -> int:
-        """N."""
-        return -(-self.tokens // MULTIPLE) * MULTIPLE
 
     @property
     def starts(self) -> list[int]:
@@ -85,8 +81,9 @@ class Ragged:
         return torch.cat(made)[None]
 
 
-def lay_out(lengths: list[int], masks: Any) -> Ragged:
-    """Rows of these lengths one behind the other. `masks(rows, longest)` is a group's mask or None."""
+def lay_out(lengths: list[int], count: int, mask_of: Callable[[slice, int], torch.Tensor | None]) -> Ragged:
+    """Rows of these lengths one behind the other in a row of `count` tokens; `mask_of(rows, longest)` is the mask of a
+    group, None where it is causal."""
     groups, first, start = [], 0, 0
     while first < len(lengths):
         last, longest, shortest = first, 0, lengths[first]
@@ -99,9 +96,9 @@ def lay_out(lengths: list[int], masks: Any) -> Ragged:
         place_T = torch.arange(longest)
         real_BT = place_T < own[:, None]
         index_BT = ((own.cumsum(0) - own)[:, None] + place_T).clamp_(max=int(own.sum()) - 1)
-        groups.append(Group(rows, start, index_BT, real_BT.flatten().nonzero().flatten(), masks(rows, longest)))
+        groups.append(Group(rows, start, index_BT, real_BT.flatten().nonzero().flatten(), mask_of(rows, longest)))
         first, start = last, start + int(own.sum())
-    return Ragged(lengths, groups)
+    return Ragged(count, lengths, groups)
 
 
 class _Padded(torch.autograd.Function):

@@ -15,6 +15,7 @@ sharded weights are put together by all: one with fewer batches runs its first a
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from torch.nn import functional
 
 from lang1.models.fast import answer_logits, ragged_answer_logits
 from lang1.models.ragged import lay_out
-from lang1.scoring.options import round_up
+from lang1.scoring.options import WIDTHS, round_up
 from lang1.training.asked import AskedTask, Pack, Rows
 
 if TYPE_CHECKING:
@@ -121,18 +122,22 @@ def _cut(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> lis
 
 
 def _fill(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """An order of falling lengths cut into as few batches as hold its tokens, about as many tokens in each."""
-    total = sum(lengths[i] for i in order)
-    even = total / max(1, math.ceil(total / batch_tokens))
-    batches: list[list[int]] = []
-    filled = math.inf
-    for i in order:
-        if filled >= even or filled + lengths[i] > batch_tokens:
-            batches.append([])
-            filled = 0
-        batches[-1].append(i)
-        filled += lengths[i]
-    return batches
+    """An order cut into as few batches as hold its tokens, of these the cut whose fullest batch has the fewest."""
+
+    def cut(room: int) -> list[list[int]]:
+        batches: list[list[int]] = []
+        filled = room
+        for i in order:
+            if filled + lengths[i] > room:
+                batches.append([])
+                filled = 0
+            batches[-1].append(i)
+            filled += lengths[i]
+        return batches
+
+    fewest = len(cut(batch_tokens))
+    rooms = range(1, batch_tokens + 1)
+    return cut(rooms[bisect_left(rooms, True, key=lambda room: len(cut(room)) <= fewest)])
 
 
 def pack_tensors(rows: Rows, packs: list[Pack], notes: list[NDArray[np.int64]]) -> PackBatch:
@@ -176,7 +181,8 @@ def pack_tensors(rows: Rows, packs: list[Pack], notes: list[NDArray[np.int64]]) 
 def option_logits(model: Any, batch: PackBatch, tasks: list[AskedTask]) -> torch.Tensor:
     """LogitsOf a causal LM: at the answer positions."""
     if batch.is_ragged:
-        ragged = lay_out(batch.lengths.tolist(), lambda rows, longest: _mask_of(batch, rows, longest))
+        lengths = batch.lengths.tolist()
+        ragged = lay_out(lengths, round_up(sum(lengths), WIDTHS), lambda rows, longest: _mask_of(batch, rows, longest))
         logits_BRV = ragged_answer_logits(model, batch.tokens, batch.positions, ragged, batch.answers)
     elif batch.segments is None:
         logits_BRV = answer_logits(model, batch.tokens, None, None, batch.answers)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FORWARD = 384
 """padding that costs about as much as one more forward, in tokens"""
 ENOUGH = 2048
-"""tokens of a forward without padding: on a CPU more bring no speed and take memory"""
+"""tokens of a forward without padding, for its memory: twice as many were 6 to 7 % faster on two cores"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,30 @@ def constant(asked: Body, answer: Body) -> Body:
     return answer
 
 
+def certain(asked: Body, answer: Body) -> Body:
+    """A server that tells what is left after temperature 0."""
+    for choice in answer["choices"]:
+        for top in choice["logprobs"]["top_logprobs"]:
+            best = max(top or {}, key=lambda name: top[name], default=None)
+            for name in top or {}:
+                top[name] = 0.0 if name == best else -9999.0
+    return answer
+
+
+def any_numbers() -> Any:
+    """A server whose answers are another each time."""
+    rng = random.Random(5)
+
+    def tell(asked: Body, answer: Body) -> Body:
+        for choice in answer["choices"]:
+            for top in choice["logprobs"]["top_logprobs"]:
+                for name in top or {}:
+                    top[name] = -9 * rng.random()
+        return answer
+
+    return tell
+
+
 def as_chat(asked: Body, answer: Body) -> Body:
     for choice in answer["choices"]:
         choice["message"] = {"role": "assistant", "content": choice.pop("text")}
@@ -114,6 +139,8 @@ same = lambda body: body  # noqa: E731
 true = lambda asked, answer: answer  # noqa: E731
 FAULTS = {
     "constant scores": (same, constant, "constant: different prompts get the same answer"),
+    "certain": (same, certain, "certain: one token is told as certain and every other as impossible"),
+    "any numbers": (same, any_numbers(), "unsteady: the same prompt asked twice gets two answers"),
     "adds BOS": (each_prompt(lambda ids: [BOS, *ids]), true, "adds BOS"),
     "adds BOS, says nothing": (each_prompt(lambda ids: [BOS, *ids]), silent, "adds BOS|other tokens"),
     "drops the first token": (each_prompt(lambda ids: ids[1:]), true, "drops BOS"),
@@ -150,7 +177,7 @@ def test_a_bad_server_is_refused_by_the_name_of_its_fault(kind: str, app: Any, m
 def test_a_bad_server_that_knows_neither_names_nor_echo_is_found_too(app: Any, model: Path) -> None:
     quiet = without("logprob_token_ids", "echo", "return_tokens_as_token_ids")
     nothing = "cuts the prompt: another beginning of 200 tokens changes nothing"
-    for kind in ("drops BOS", "cuts the prompt, says it did not", "constant scores"):
+    for kind in ("drops BOS", "cuts the prompt, says it did not", "constant scores", "certain", "any numbers"):
         ask, tell, fault = FAULTS[kind]
         fault = nothing if kind.startswith("cuts") else fault
         both = lambda body, ask=ask: quiet(ask(body))  # noqa: E731
@@ -252,6 +279,7 @@ CHAT_FAULTS = {
     "empty": (lambda asked, answer: said(answer, ""), "names no option"),
     "completions shape": (lambda asked, answer: as_text(answer), "answers in another shape"),
     "nothing": (lambda asked, answer: answer | {"choices": []}, "answers nothing"),
+    "constant": (lambda asked, answer: said(answer, "B"), "constant: different questions get the same answer"),
     "cuts": (telling(lambda asked: 12), "cuts the prompt: a question of 80 tokens or more was read as 12"),
 }
 
@@ -274,6 +302,57 @@ def test_a_bad_chat_is_refused_by_the_name_of_its_fault(kind: str, app: Any) -> 
     twisted = Twisted(app, without("logprobs", "top_logprobs"), tell)
     with twisted.serving() as url, pytest.raises(InputError, match=f"canary: {fault}"):
         chat_trial(url, max_answer_tokens=1)
+
+
+def test_a_chat_that_is_sure_when_asked_greedily_is_not_taken_for_a_constant(app: Any) -> None:
+    """A small model may say one letter to all easy questions; what it draws differs."""
+    greedy = lambda asked, answer: said(answer, "B") if asked["temperature"] == 0 else answer  # noqa: E731
+    with Twisted(app, without("logprobs", "top_logprobs"), greedy).serving() as url:
+        tried = chat_trial(url, max_answer_tokens=1)
+    assert (tried.dialect.way, tried.facts["known_answers_readable"]) == ("samples", 4)
+
+
+def cut_chat(change: Any) -> Any:
+    def ask(body: Body) -> Body:
+        return body | {"messages": [found | {"content": change(found["content"])} for found in body["messages"]]}
+
+    return ask
+
+
+def of_first_tokens(change: Any) -> Any:
+    """A chat that tells other log-probabilities than its model's; `change` gets the number of an entry."""
+
+    def tell(asked: Body, answer: Body) -> Body:
+        for choice in answer["choices"]:
+            told = (choice.get("logprobs") or {}).get("content") or []
+            for place in told:
+                for number, entry in enumerate([place, *place["top_logprobs"]]):
+                    entry["logprob"] = change(number)
+        return answer
+
+    return tell
+
+
+_RANDOM = random.Random(6)
+LOG_FAULTS = {
+    "cuts": (cut_chat(lambda text: text[-60:]), telling(lambda asked: 999), "cuts the prompt: another beginning"),
+    "loses the end": (cut_chat(lambda text: text[:90]), silent, "cuts the prompt: another end"),
+    "constant": (same, of_first_tokens(lambda number: -1.6), "constant"),
+    "any numbers": (same, of_first_tokens(lambda number: -9 * _RANDOM.random()), "unsteady"),
+}
+
+
+@pytest.mark.parametrize("kind", LOG_FAULTS)
+def test_a_bad_chat_that_tells_log_probabilities_is_refused_too(kind: str, app: Any) -> None:
+    ask, tell, fault = LOG_FAULTS[kind]
+    with Twisted(app, ask, tell).serving() as url, pytest.raises(InputError, match=f"canary: {fault}"):
+        chat_trial(url)
+
+
+def test_a_chat_that_tells_what_is_left_after_temperature_0_is_drawn_from(app: Any) -> None:
+    sure = of_first_tokens(lambda number: 0.0 if number < 2 else -9999.0)
+    with Twisted(app, tell=sure).serving() as url:
+        assert chat_trial(url, max_answer_tokens=1).dialect.way == "samples"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -24,7 +24,7 @@ from live import Body, Twisted, without
 
 ONE = replace(CONFIG, tasks=("mortality",), max_rows=12)
 ONCE = replace(ONE, api=replace(CONFIG.api, retries=0, max_answer_tokens=1))
-CANARY_REQUESTS = 12
+CANARY_REQUESTS = 13
 ECHO_ONLY = without("logprob_token_ids")
 TOP_ONLY = without("logprob_token_ids", "echo", "return_tokens_as_token_ids")
 

@@ -18,7 +18,7 @@ from lang1.remede.backends.journal import read_journal
 from live import Body, Twisted, real_app, without
 
 ONE = replace(CONFIG, tasks=("mortality",))
-CANARY_REQUESTS = 12
+CANARY_REQUESTS = 13
 ROWS = 60
 
 

@@ -66,7 +66,7 @@ BAD = {
     "no choices": (lambda asked: JSONResponse({"choices": []}), "0 choices where 1 were asked for", 3),
     "elsewhere": (lambda asked: RedirectResponse("http://127.0.0.1:9/x", 307), r"to another address \(HTTP 307\)", 1),
 }
-CANARY_REQUESTS = 12
+CANARY_REQUESTS = 13
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -126,6 +126,30 @@ def test_a_busy_server_is_tried_again_and_the_tries_make_no_difference(
                 replace(ONE, api=replace(ONE.api, retries=9)),
             )
     assert scores(tmp_path / "busy", "served", "mortality").equals(scores(tmp_path / "calm", "served", "mortality"))
+
+
+def test_a_wait_is_told_once_for_all_requests_that_wait(
+    app: Any, model: Path, tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    from lang1 import runs
+    from lang1.remede.backends import transport
+
+    monkeypatch.setattr(transport, "SAID_WAIT_S", 0.05)
+    number, met = itertools.count(), set[str]()
+
+    def busy(asked: Body, answer: Body) -> Any:  # every row is sent away once
+        row = json.dumps(asked["prompt"])
+        if next(number) < CANARY_REQUESTS or row in met:
+            return answer
+        met.add(row)
+        return Response(status_code=429, headers={"Retry-After": "0.1"})
+
+    runs.set_quiet(False)
+    with Twisted(app, tell=busy).serving() as url:
+        run(tmp_path / "scores", tasks, {"served": completions(url, model)}, replace(ONE, max_rows=20))
+    told = [line for line in capsys.readouterr().err.splitlines() if "asked again in" in line]
+    assert len(told) == 1
+    assert "asks to wait (HTTP 429)" in told[0]
 
 
 def test_requests_run_side_by_side(app: Any, model: Path, tasks: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from live import Body, Twisted
 
 ONE = replace(CONFIG, tasks=("mortality",))
 ROWS = 20
-CANARY_REQUESTS = 12
+CANARY_REQUESTS = 13
 
 
 @pytest.fixture(scope="module")

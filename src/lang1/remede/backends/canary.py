@@ -2,10 +2,10 @@
 
 A server that answers something else than what was asked gives scores near chance and no error, so it is refused by
 the name of its fault. Nothing is known of the model's weights, but much of its answers: log-probabilities are at most
-0 and finite; a prompt has as many tokens as were sent; echo gives them back; an answer read by echo and one read at
-the next token are the same number; the same text as ids and as text are the same prompt; another beginning, with or
-without BOS, is another prompt and gives another answer. What the model makes of a few easy lines (`known answers`) is
-recorded and not judged: a small model may fail them.
+0, finite and of several tokens; a prompt asked twice gets one answer, and has as many tokens as were sent; echo gives
+them back; an answer read by echo and one read at the next token are the same number; the same text as ids and as text
+are the same prompt; another beginning, with or without BOS, is another prompt and gives another answer. What the
+model makes of a few easy lines (`known answers`) is recorded and not judged: a small model may fail them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ from lang1.remede.backends.answers import (
     prompt_tokens_of,
 )
 from lang1.remede.backends.completions import Dialect, RemedeCompletions
-from lang1.remede.backends.probes import AGREE, Seen, easy_lines, named_fault, passage, refused_probe
+from lang1.remede.backends.probes import (
+    AGREE,
+    SAME,
+    Seen,
+    check_steady,
+    easy_lines,
+    named_fault,
+    passage,
+    refused_probe,
+)
 from lang1.remede.backends.transport import Malformed, Refusal, ask
-
-SAME = 1e-4
-"""nats: answers nearer than this are of one prompt; other prompts are farther apart in any model that reads them"""
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,15 @@ def _try(probe: _Probe, longest: int) -> Tried:
     ids = probe.ids(text)
     dialect, plain = probe.negotiate(ids)
     known, answers = probe.known_answers(dialect)
+    if all(seen.is_certain for seen in [plain, *answers]):
+        raise probe.fault(
+            "certain",
+            "one token is told as certain and every other as impossible, as after temperature 0 "
+            "(vLLM: --logprobs-mode raw_logprobs)",
+        )
     if all(plain.distance(other) == 0 for other in answers):
         raise probe.fault("constant", "different prompts get the same answer")
+    check_steady(model.line.server, plain, probe.see(dialect, ids))
     counts = probe.count(plain, ids)
     echo = probe.echo(dialect, ids, plain)
     cut = probe.cut(dialect, ids, longest, counts)

@@ -13,6 +13,15 @@ from lang1.errors import InputError
 from lang1.remede.backends.answers import Entry, Option, told_of
 from lang1.remede.backends.transport import Refusal
 
+AGREE = 0.1
+"""nats: two ways to the same number agree within this, bf16 on a GPU included"""
+SAME = 1e-4
+"""nats: answers nearer than this are of one prompt; other prompts are farther apart in any model that reads them"""
+UNSTEADY = 0.5
+"""nats: a prompt asked twice differs by less, whatever else a server batches with it (llama.cpp's cache: 0.2)"""
+IMPOSSIBLE = -80.0
+"""nats: a model's likeliest tokens and its letters are not all but one below this"""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -27,6 +36,13 @@ class Seen:
         mine, theirs = ({(e.token, e.text): e.logprob for e in seen.entries} for seen in (self, other))
         common = mine.keys() & theirs.keys()
         return max((abs(mine[key] - theirs[key]) for key in common), default=float("inf"))
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether one token at most is told as possible: no model is so sure; what temperature 0 leaves is."""
+        # by token: a chat tells of the one that it wrote twice
+        told = {(entry.token, entry.text): entry.logprob for entry in self.entries}.values()
+        return len(told) > 1 and sum(value > IMPOSSIBLE for value in told) <= 1
 
     def told(self, options: Sequence[Option]) -> dict[str, float]:
         """Log-probabilities of the options that the answer tells about, by token id as JSON keeps it."""
@@ -68,14 +84,18 @@ def named_fault(server: Any, name: str, why: str) -> InputError:
     return InputError(f"{server}: canary: {name}: {why}; nothing was scored")
 
 
+def check_steady(server: Any, seen: Seen, again: Seen) -> None:
+    """Refuse a server whose answer to one prompt is another when it is asked again."""
+    if seen.distance(again) > UNSTEADY:
+        raise named_fault(server, "unsteady", "the same prompt asked twice gets two answers")
+
+
 def refused_probe(refusal: Refusal) -> tuple[str, str]:
     """Name and reason of the fault of a server that takes one probe and refuses its like."""
     named = f", {refusal.field}" if refusal.field else ""
     return "refuses a probe", f"it took a question and refuses another of the same form (HTTP {refusal.status}{named})"
 
 
-AGREE = 0.1
-"""nats: two ways to the same number agree within this, bf16 on a GPU included"""
 _OF_THE_SERVER = (
     *("read", "model", "token_ids_in_answers", "counts_prompt_tokens"),
     *("answers_a_request", "limit_field", "drawn_with"),

@@ -38,6 +38,8 @@ from lang1.tasks.prompts import render_question
 
 CHARACTERS_PER_TOKEN = 4
 """of a note, where a chat is asked without a tokenizer at hand"""
+FEW = 20
+"""rows: of fewer it says nothing that each was answered alike ten times"""
 
 
 def score_served_model(
@@ -300,7 +302,19 @@ def ask_chat(model: RemedeChat, what: str, rows: list[ChatRow], journal: Path) -
 
         if missing:
             model.score(missing, keep)
-    return [done[row.key] for row in rows]
+    answers = [done[row.key] for row in rows]
+    drawn = [answer for answer, row in zip(answers, rows, strict=True) if dialect.way == "samples" and not row.greedy]
+    if api.samples > 1 and len(drawn) >= FEW and all(_is_one(answer, api.samples) for answer in drawn):
+        runs.say(
+            f"{what}: the {api.samples} answers drawn to a row are one answer in every row: "
+            "does the server draw at temperature 1?"
+        )
+    return answers
+
+
+def _is_one(answer: RowAnswer, samples: int) -> bool:
+    """Whether all that was drawn named one option, or nothing."""
+    return answer.refused == samples or (not answer.refused and max(answer.p) == 1)
 
 
 def cut_note(tokenizer: Any, text: str, most: int) -> CutNote:

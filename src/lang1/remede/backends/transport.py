@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import time
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 import aiohttp
 
+from lang1 import runs
 from lang1.config import ApiConfig
 from lang1.config.keys import NO_KEY, is_key
 from lang1.errors import ConfigError, Unfinished
@@ -29,6 +31,8 @@ LONGEST_WAIT_S = 60.0
 LONGEST_ASKED_WAIT_S = 600.0
 MOST_ANSWER_BYTES = 32 * 2**20
 """of one answer; an echoed prompt of 8,192 tokens with five options takes about four"""
+SAID_WAIT_S, SAID_EVERY_S = 4.0, 10.0
+"""a wait this long is told, and so often at most"""
 KEPT = "finished rows are kept, the same command goes on from there"
 
 
@@ -98,7 +102,7 @@ def look_up(line: Line, path: str) -> dict[str, Any] | None:
 async def _look_up(line: Line, path: str, headers: dict[str, str]) -> dict[str, Any] | None:
     async with _session(line, headers) as session:
         try:
-            found: dict[str, Any] = await _persist(line, session, "GET", path, None, lambda answer: answer)
+            found: dict[str, Any] = await _persist(line, session, _Waits(), "GET", path, None, lambda answer: answer)
         except (Absent, Refusal):
             return None
     return found
@@ -115,11 +119,12 @@ def _session(line: Line, headers: dict[str, str]) -> aiohttp.ClientSession:
 
 
 async def _ask_all(line: Line, asked: Iterator[Any], headers: dict[str, str]) -> None:
+    waits = _Waits()
     async with _session(line, headers) as session:
 
         async def work() -> None:
             for payload, read, keep in asked:
-                keep(await _persist(line, session, "POST", line.server.endpoint, payload, read))
+                keep(await _persist(line, session, waits, "POST", line.server.endpoint, payload, read))
 
         workers = [asyncio.create_task(work()) for _ in range(line.api.concurrency)]
         try:
@@ -130,9 +135,22 @@ async def _ask_all(line: Line, asked: Iterator[Any], headers: dict[str, str]) ->
             await asyncio.gather(*workers, return_exceptions=True)
 
 
+class _Waits:
+    """Tells that a server is waited for: once for all the requests that wait."""
+
+    def __init__(self) -> None:
+        self.said_s = -math.inf
+
+    def tell(self, line: Line, why: str, wait_s: float) -> None:
+        if wait_s >= SAID_WAIT_S and time.monotonic() - self.said_s >= SAID_EVERY_S:
+            self.said_s = time.monotonic()
+            runs.say(f"{line.server}: {why}; asked again in {wait_s:.0f} s")
+
+
 async def _persist(
     line: Line,
     session: aiohttp.ClientSession,
+    waits: _Waits,
     method: Literal["GET", "POST"],
     path: str,
     payload: dict[str, Any] | None,
@@ -157,7 +175,9 @@ async def _persist(
             why = f"cannot be reached ({type(error).__name__})"
         if attempt < line.api.retries:
             own_s = min(line.api.backoff_s * 2**attempt, LONGEST_WAIT_S)
-            await asyncio.sleep(max(own_s, min(wait_s, LONGEST_ASKED_WAIT_S)))
+            wait_s = max(own_s, min(wait_s, LONGEST_ASKED_WAIT_S))
+            waits.tell(line, why, wait_s)
+            await asyncio.sleep(wait_s)
     tries = line.api.retries + 1
     raise Unfinished(f"{line.server}: {why} ({tries} {'try' if tries == 1 else 'tries'}); {KEPT}")
 

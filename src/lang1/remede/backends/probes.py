@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -33,9 +34,16 @@ class Seen:
 
     def distance(self, other: Seen) -> float:
         """Largest difference between two answers over the tokens that both tell about; infinite when there is none."""
+        return max(self._differences(other), default=float("inf"))
+
+    def is_far(self, other: Seen) -> bool:
+        """Whether two answers differ in most of the tokens that both tell about: unlikely ones alone may waver."""
+        differences = self._differences(other)
+        return not differences or statistics.median(differences) > UNSTEADY
+
+    def _differences(self, other: Seen) -> list[float]:
         mine, theirs = ({(e.token, e.text): e.logprob for e in seen.entries} for seen in (self, other))
-        common = mine.keys() & theirs.keys()
-        return max((abs(mine[key] - theirs[key]) for key in common), default=float("inf"))
+        return [abs(mine[key] - theirs[key]) for key in mine.keys() & theirs.keys()]
 
     @property
     def is_certain(self) -> bool:
@@ -86,7 +94,7 @@ def named_fault(server: Any, name: str, why: str) -> InputError:
 
 def check_steady(server: Any, seen: Seen, again: Seen) -> None:
     """Refuse a server whose answer to one prompt is another when it is asked again."""
-    if seen.distance(again) > UNSTEADY:
+    if seen.is_far(again):
         raise named_fault(server, "unsteady", "the same prompt asked twice gets two answers")
 
 

@@ -86,9 +86,9 @@ class _ChatProbe:
     def fault(self, name: str, why: str) -> InputError:
         return named_fault(self.line.server, name, why)
 
-    def ask(self, dialect: ChatDialect, text: str, *, greedy: bool = True, n: int = 1, seed: int = 1) -> dict[str, Any]:
+    def ask(self, dialect: ChatDialect, text: str, *, greedy: bool = True, n: int = 1) -> dict[str, Any]:
         """The whole answer to one question. Raises Refusal."""
-        payload = self.model.payload(dialect, text, greedy=greedy, n=n, seed=seed)
+        payload = self.model.payload(dialect, text, greedy=greedy, n=n, seed=1)
         body: dict[str, Any] = ask(self.line, payload, lambda answer: answer)
         self.named = model_of(body)
         return body

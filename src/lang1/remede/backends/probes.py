@@ -19,7 +19,7 @@ AGREE = 0.1
 SAME = 1e-4
 """nats: answers nearer than this are of one prompt; other prompts are farther apart in any model that reads them"""
 UNSTEADY = 0.5
-"""nats: a prompt asked twice differs by less, whatever else a server batches with it (llama.cpp's cache: 0.2)"""
+"""nats: the most that was seen between two answers to one prompt is 0.2, by llama.cpp's cache"""
 IMPOSSIBLE = -80.0
 """nats: a model's likeliest tokens and its letters are not all but one below this"""
 
